@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# make bench: every benchmark of test/bench in turn, against a private server
+# that keeps what it promises (fsync on) and a simulated provider.
+#
+#   BENCH="queue_claim"   only these
+#   ROUNDS=5              handed to the benchmarks
+#
+# A benchmark is test/bench/NAME.sh, NAME.py, or a NAME.c that test/bench/Makefile
+# builds to bin/NAME. It finds the server by PGHOST, PGPORT, PGUSER and PGDATABASE
+# (the extension is created), the simulator by SIMULATOR_URL, and prints its own
+# rounds, median and spread. EDUAI_WORK is a directory that goes away afterwards;
+# PG_BIN holds the server's programs, a benchmark that restarts or needs other
+# settings makes a cluster of its own there.
+
+. "$(dirname "$0")/lib.sh"
+. "$ROOT/scripts/programs.sh"
+
+"$ROOT/scripts/setup.sh" base bench
+need_pg
+make_work
+build_extension
+build_simulator
+copy_pg
+install_extension
+
+describe_machine
+start_cluster bench shared_preload_libraries=eduai eduai.database=bench fsync=on synchronous_commit=on \
+	full_page_writes=on shared_buffers=2GB max_wal_size=8GB checkpoint_timeout=30min wal_level=replica \
+	max_connections=200 max_worker_processes=16 max_prepared_transactions=0 autovacuum=on
+createdb bench
+export PGDATABASE=bench
+psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION eduai'
+describe_settings
+[ -z "${EDUAI_SIMULATOR:-}" ] || start_simulator
+
+export EDUAI_WORK=$WORK ROUNDS=${ROUNDS:-5}
+run_programs "$ROOT/test/bench" "${BENCH:-}"

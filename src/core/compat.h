@@ -1,0 +1,66 @@
+/*
+ * compat.h: the only place that tests PG_VERSION_NUM.
+ *
+ * Static inline functions, named after what changed upstream.
+ */
+#ifndef EDUAI_CORE_COMPAT_H
+#define EDUAI_CORE_COMPAT_H
+
+#include "postgres.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "catalog/pg_proc.h"
+#include "utils/acl.h"
+#include "utils/regproc.h"
+#include "utils/memutils.h"
+
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* PG17 renamed PGPROC numbers and took the field out of PGPROC. */
+static inline int
+eduai_my_proc_number(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProcNumber;
+#else
+	return MyProc->pgprocno;
+#endif
+}
+
+/* PG17: a wait event set belongs to a resource owner, not a memory context. */
+static inline WaitEventSet *
+eduai_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+/* PG16: one object_aclcheck() for all kinds of objects. */
+static inline AclResult
+eduai_proc_aclcheck(Oid function, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
+#else
+	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+/* PG16: takes a soft error context. */
+static inline List *
+eduai_string_to_qualified_name_list(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return stringToQualifiedNameList(name, NULL);
+#else
+	return stringToQualifiedNameList(name);
+#endif
+}
+
+#endif

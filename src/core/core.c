@@ -1,0 +1,25 @@
+/*
+ * core.c: starts the room's parts in their order.
+ */
+#include "postgres.h"
+
+#include "core/clock.h"
+#include "core/core.h"
+#include "core/pause.h"
+#include "core/shmem.h"
+#include "core/status.h"
+#include "core/tenant.h"
+#include "core/worker.h"
+#include "core/xact.h"
+
+void
+eduai_core_init(void)
+{
+	eduai_core_shmem_init();
+	eduai_core_xact_init();
+	eduai_core_pause_init();
+	eduai_core_clock_init();
+	eduai_core_tenant_init();
+	eduai_core_status_init();
+	eduai_core_worker_init();
+}

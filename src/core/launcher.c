@@ -1,0 +1,273 @@
+/*
+ * launcher.c: keeps the workers of each served database alive.
+ *
+ * It is connected to no database and reads only the shared catalog
+ * pg_database.  It wakes when a worker it started ends (the postmaster signals
+ * it), when start_workers() or CREATE EXTENSION commits, on SIGHUP, and for a
+ * slow sweep that finds databases copied from a template.
+ *
+ * A worker that fails is started again after a second.  A database that has
+ * no extension is looked at again every minute.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "core/compat.h"
+#include "core/worker_shared.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "utils/wait_event.h"
+
+#define RETRY_FAILED_MS 1000
+#define RETRY_ABSENT_MS 60000
+
+static BackgroundWorkerHandle *handles[EDUAI_MAX_DATABASES][EDUAI_WORKER_KINDS];
+
+/* when a worker of the database last ended, or could not start; and whether it found it absent */
+static TimestampTz ended_at[EDUAI_MAX_DATABASES];
+static bool ended_absent[EDUAI_MAX_DATABASES];
+
+/*
+ * The oid of a database that accepts connections, else InvalidOid.  Read by a
+ * plain scan: a process bound to no database has none of the indexes.
+ */
+static Oid
+connectable_database(const char *name)
+{
+	Relation	rel = table_open(DatabaseRelationId, AccessShareLock);
+	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
+	HeapTuple	tuple;
+	Oid			oid = InvalidOid;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (strcmp(NameStr(row->datname), name) == 0 && row->datallowconn)
+			oid = row->oid;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return oid;
+}
+
+static int
+slot_of(Oid oid)
+{
+	WorkerShared *shared = eduai_core_worker_shared;
+	int			found = -1;
+
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < EDUAI_MAX_DATABASES && found < 0; i++)
+		if (shared->databases[i].oid == oid)
+			found = i;
+	for (int i = 0; i < EDUAI_MAX_DATABASES && found < 0; i++)
+		if (!OidIsValid(shared->databases[i].oid))
+		{
+			shared->databases[i].oid = oid;
+			found = i;
+		}
+	LWLockRelease(&eduai_core_worker_lock->lock);
+	if (found < 0)
+		ereport(LOG,
+				(errmsg("eduai serves at most %d databases", EDUAI_MAX_DATABASES)));
+	return found;
+}
+
+static void
+start_worker(int d, int k, const char *database)
+{
+	DatabaseSlot *db = &eduai_core_worker_shared->databases[d];
+	BackgroundWorker worker = {0};
+	MemoryContext old;
+	bool		registered;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "eduai %s %s",
+			 eduai_core_worker_kind(k)->name, database);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "eduai %s", eduai_core_worker_kind(k)->name);
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "eduai");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "eduai_core_worker_main");
+	strlcpy(worker.bgw_extra, database, BGW_EXTRALEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(d * EDUAI_WORKER_KINDS + k);
+	worker.bgw_notify_pid = MyProcPid;
+
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	db->workers[k].state = WORKER_STARTING;
+	LWLockRelease(&eduai_core_worker_lock->lock);
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker, &handles[d][k]);
+	MemoryContextSwitchTo(old);
+	if (registered)
+		return;
+
+	handles[d][k] = NULL;
+	ended_at[d] = GetCurrentTimestamp();
+	ended_absent[d] = false;
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	db->workers[k].state = WORKER_NONE;
+	LWLockRelease(&eduai_core_worker_lock->lock);
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("no background worker is left for \"eduai %s\" of database \"%s\"",
+					eduai_core_worker_kind(k)->name, database),
+			 errhint("Raise max_worker_processes.")));
+}
+
+/* forgets workers that ended, and says when to try again */
+static void
+reap(int d, TimestampTz now)
+{
+	DatabaseSlot *db = &eduai_core_worker_shared->databases[d];
+
+	for (int k = 0; k < eduai_core_worker_kinds(); k++)
+	{
+		pid_t		pid;
+
+		if (handles[d][k] == NULL || GetBackgroundWorkerPid(handles[d][k], &pid) != BGWH_STOPPED)
+			continue;
+		pfree(handles[d][k]);
+		handles[d][k] = NULL;
+		LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+		/* a worker that could not even attach leaves its state behind */
+		db->workers[k].state = WORKER_NONE;
+		LWLockRelease(&eduai_core_worker_lock->lock);
+		ConditionVariableBroadcast(&db->left);
+		ended_at[d] = now;
+		ended_absent[d] = eduai_core_worker_absent(db);
+	}
+}
+
+/* ms until the workers of a database may be started, 0 for now */
+static long
+patience(int d, TimestampTz now)
+{
+	bool		absent = eduai_core_worker_absent(&eduai_core_worker_shared->databases[d]);
+	long		passed = (long) ((now - ended_at[d]) / 1000);
+
+	if (ended_absent[d] && !absent)
+		return 0;				/* the extension was created since */
+	return Max(0, (absent ? RETRY_ABSENT_MS : RETRY_FAILED_MS) - Max(0, passed));
+}
+
+/* starts what should run in one database; returns ms until it wants to be seen again */
+static long
+serve(const char *name, TimestampTz now)
+{
+	Oid			oid = connectable_database(name);
+	int			d = OidIsValid(oid) ? slot_of(oid) : -1;
+	DatabaseSlot *db;
+	long		wait;
+
+	if (d < 0)
+		return RETRY_ABSENT_MS;
+	db = &eduai_core_worker_shared->databases[d];
+	reap(d, now);
+	if (db->stopped)
+		return RETRY_ABSENT_MS;
+	wait = patience(d, now);
+	if (wait > 0)
+		return wait;
+	for (int k = 0; k < eduai_core_worker_kinds(); k++)
+		if (handles[d][k] == NULL)
+			start_worker(d, k, name);
+	return RETRY_ABSENT_MS;
+}
+
+static long
+serve_all(void)
+{
+	char	   *list = pstrdup(eduai_core_worker_databases());
+	List	   *names;
+	ListCell   *cell;
+	long		next = RETRY_ABSENT_MS;
+	TimestampTz now = GetCurrentTimestamp();
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	if (!SplitGUCList(list, ',', &names))
+		ereport(LOG,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid list syntax in parameter \"%s\"", "eduai.database")));
+	foreach(cell, names)
+		next = Min(next, serve(lfirst(cell), now));
+	CommitTransactionCommand();
+	return next;
+}
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	eduai_core_worker_shared->launcher_proc = EDUAI_NO_PROC;
+}
+
+/* a launcher that died leaves workers it has no handle of: end them, and start anew */
+static void
+end_orphans(void)
+{
+	for (int d = 0; d < EDUAI_MAX_DATABASES; d++)
+		for (int k = 0; k < EDUAI_WORKER_KINDS; k++)
+		{
+			WorkerSlot *slot = &eduai_core_worker_shared->databases[d].workers[k];
+
+			LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+			if (slot->pid != 0)
+				kill(slot->pid, SIGTERM);
+			else
+				slot->state = WORKER_NONE;
+			LWLockRelease(&eduai_core_worker_lock->lock);
+		}
+}
+
+void
+eduai_core_launcher_main(Datum arg)
+{
+	MemoryContext context;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	on_shmem_exit(launcher_exit, (Datum) 0);
+	eduai_core_worker_shared->launcher_proc = eduai_my_proc_number();
+	end_orphans();
+	context = AllocSetContextCreate(TopMemoryContext, "eduai launcher", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		long		next;
+
+		MemoryContextSwitchTo(context);
+		next = serve_all();
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, next,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}

@@ -1,0 +1,96 @@
+/*
+ * privilege.c: switching to the extension's owner and back.  See privilege.h.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "core/privilege.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+/* pg_extension has no syscache; the schema's oid says when to look again */
+static Oid	known_schema = InvalidOid;
+static Oid	known_owner = InvalidOid;
+
+static Oid
+extension_owner(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("eduai"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+Oid
+eduai_core_schema(void)
+{
+	return get_namespace_oid("eduai", false);
+}
+
+Oid
+eduai_core_owner(void)
+{
+	Oid			schema = eduai_core_schema();
+
+	if (schema != known_schema)
+	{
+		Oid			owner = extension_owner();
+
+		if (!OidIsValid(owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("extension \"eduai\" does not exist"),
+					 errhint("Run CREATE EXTENSION eduai in this database.")));
+		known_owner = owner;
+		known_schema = schema;
+	}
+	return known_owner;
+}
+
+static void
+enter(Oid role, int context_flags, const char *path, EduaiPrivilege *saved)
+{
+	GetUserIdAndSecContext(&saved->caller, &saved->sec_context);
+	SetUserIdAndSecContext(role, saved->sec_context | context_flags);
+	saved->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+eduai_core_enter(EduaiPrivilege *saved)
+{
+	enter(eduai_core_owner(), SECURITY_LOCAL_USERID_CHANGE, "pg_catalog", saved);
+}
+
+void
+eduai_core_enter_role(Oid role, EduaiPrivilege *saved)
+{
+	enter(role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION,
+		  "pg_catalog, pg_temp", saved);
+}
+
+void
+eduai_core_leave(const EduaiPrivilege *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->caller, saved->sec_context);
+}

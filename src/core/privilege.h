@@ -1,0 +1,36 @@
+/*
+ * privilege.h: how eduai's functions reach their own tables.
+ *
+ * The functions are SECURITY INVOKER, so that GetUserId() on entry is the
+ * role that really called.  Between enter and leave the code runs as the
+ * extension's owner, with search_path pinned to pg_catalog and no way for the
+ * caller's settings to capture a name.  An error in between needs no cleanup:
+ * (sub)transaction abort restores both.
+ */
+#ifndef EDUAI_CORE_PRIVILEGE_H
+#define EDUAI_CORE_PRIVILEGE_H
+
+#include "postgres.h"
+
+typedef struct EduaiPrivilege
+{
+	Oid			caller;			/* the role that called the function */
+	int			sec_context;
+	int			guc_level;
+} EduaiPrivilege;
+
+extern void eduai_core_enter(EduaiPrivilege *saved);
+extern void eduai_core_leave(const EduaiPrivilege *saved);
+
+/* The schema eduai, and the owner of the extension. */
+extern Oid	eduai_core_schema(void);
+extern Oid	eduai_core_owner(void);
+
+/*
+ * Switches to "role" for user-supplied code (a reducer, a handler), with
+ * SECURITY_RESTRICTED_OPERATION and search_path pg_catalog, pg_temp.
+ * Leave with eduai_core_leave().
+ */
+extern void eduai_core_enter_role(Oid role, EduaiPrivilege *saved);
+
+#endif

@@ -1,0 +1,397 @@
+/*
+ * exchange.c: one HTTP exchange as libcurl sees it; see exchange.h.
+ *
+ * The callbacks run inside libcurl: they never raise, never palloc, and end a
+ * transfer by noting why in t->abort and returning short.
+ *
+ * An attempt sends its request once.  libcurl would send it again by itself
+ * when a connection that was kept alive turns out to be dead; whether the
+ * provider had read it the first time cannot be known, so the second sending
+ * is refused and the attempt fails.
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "gateway/address.h"
+#include "gateway/exchange.h"
+#include "gateway/gateway.h"
+#include "gateway/wire.h"
+#include "utils/timestamp.h"
+
+#define MAX_HEADER_BYTES (64 * 1024)
+#define MAX_POOLED_HANDLES 1024
+#define FIRST_ROOM (16 * 1024)
+#define IDLE_SECONDS 60L
+
+/* Handles that were reset: what is costly about them is kept. */
+static CURL *pool[MAX_POOLED_HANDLES];
+static int	pooled = 0;
+
+/* ---- callbacks ---- */
+
+static bool
+may_connect(Transfer *t, AddressClass class)
+{
+	const Provider *provider = t->call->instance->provider;
+
+	if (!eduai_gateway_address_allowed(class, provider->allow_loopback, provider->allow_private))
+		t->abort = ABORT_ADDRESS;
+	else if (class == ADDRESS_PUBLIC && provider->api_key != NULL &&
+			 strncmp(t->request.url, "http:", 5) == 0)
+		t->abort = ABORT_CLEAR_TEXT;
+	else
+		return true;
+	return false;
+}
+
+static curl_socket_t
+on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	if (!may_connect(arg, eduai_gateway_address_class(&address->addr)))
+		return CURL_SOCKET_BAD;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/*
+ * The connection stands and the request is about to leave.  A connection that
+ * another provider opened to the same host did not pass on_open_socket() for
+ * this one, so its address is judged here.
+ */
+static int
+on_connected(void *arg, char *remote, char *local, int remote_port, int local_port)
+{
+	Transfer   *t = arg;
+	AddressClass class;
+
+	if (!eduai_gateway_address_parse(remote, &class))
+		class = ADDRESS_FORBIDDEN;
+	if (!may_connect(t, class))
+		return CURL_PREREQFUNC_ABORT;
+	/* another of the host's addresses may have been refused before */
+	t->abort = ABORT_NONE;
+	if (t->sends++ > 0)
+	{
+		t->abort = ABORT_RESENT;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	t->connected_us = eduai_core_mono_us();
+	return CURL_PREREQFUNC_OK;
+}
+
+/* Copies the value of "Name: value"; one that is too long is as good as none. */
+static bool
+capture(const char *line, size_t length, const char *name, char *into, size_t room)
+{
+	size_t		skip = strlen(name);
+
+	if (length <= skip || line[skip] != ':' || pg_strncasecmp(line, name, skip) != 0)
+		return false;
+	line += skip + 1;
+	length -= skip + 1;
+	while (length > 0 && (*line == ' ' || *line == '\t'))
+	{
+		line++;
+		length--;
+	}
+	while (length > 0 && (line[length - 1] == '\r' || line[length - 1] == '\n' ||
+						  line[length - 1] == ' ' || line[length - 1] == '\t'))
+		length--;
+	into[0] = '\0';
+	if (length < room && memchr(line, '\0', length) == NULL)
+	{
+		memcpy(into, line, length);
+		into[length] = '\0';
+	}
+	return true;
+}
+
+static void
+forget_headers(Transfer *t)
+{
+	t->retry_after[0] = t->retry_after_ms[0] = t->should_retry[0] = '\0';
+	t->content_type[0] = t->request_id[0] = '\0';
+}
+
+static size_t
+on_header(char *line, size_t size, size_t n, void *arg)
+{
+	Transfer   *t = arg;
+	size_t		length = size * n;
+
+	if (t->first_byte_us == 0)
+		t->first_byte_us = eduai_core_mono_us();
+	t->header_bytes += length;
+	if (t->header_bytes > MAX_HEADER_BYTES)
+	{
+		t->abort = ABORT_HEADERS_TOO_LARGE;
+		return 0;
+	}
+	/* a final answer may follow a 1xx one: only the last head counts */
+	if (length > 5 && memcmp(line, "HTTP/", 5) == 0)
+		forget_headers(t);
+	(void) (capture(line, length, "retry-after", t->retry_after, sizeof(t->retry_after)) ||
+			capture(line, length, "retry-after-ms", t->retry_after_ms,
+					sizeof(t->retry_after_ms)) ||
+			capture(line, length, "x-should-retry", t->should_retry, sizeof(t->should_retry)) ||
+			capture(line, length, "content-type", t->content_type, sizeof(t->content_type)) ||
+			capture(line, length, "x-request-id", t->request_id, sizeof(t->request_id)) ||
+			capture(line, length, "request-id", t->request_id, sizeof(t->request_id)));
+	return length;
+}
+
+/* Makes room by doubling; false, and t->abort says why, when it cannot. */
+static bool
+make_room(Transfer *t, size_t more)
+{
+	size_t		room = Max(t->body_room, FIRST_ROOM);
+	char	   *body;
+
+	if (more > t->max_body || t->body_length > t->max_body - more)
+	{
+		t->abort = ABORT_BODY_TOO_LARGE;
+		return false;
+	}
+	while (room < t->body_length + more)
+		room *= 2;
+	if (room == t->body_room)
+		return true;
+	body = realloc(t->body, room);
+	if (body == NULL)
+	{
+		t->abort = ABORT_OUT_OF_MEMORY;
+		return false;
+	}
+	t->body = body;
+	t->body_room = room;
+	return true;
+}
+
+/* Decompressed bytes. */
+static size_t
+on_body(char *bytes, size_t size, size_t n, void *arg)
+{
+	Transfer   *t = arg;
+	size_t		length = size * n;
+
+	t->last_byte_us = eduai_core_mono_us();
+	if (!make_room(t, length))
+		return length == 0 ? 1 : 0;
+	memcpy(t->body + t->body_length, bytes, length);
+	t->body_length += length;
+	return length;
+}
+
+/* ---- setting up ---- */
+
+static bool
+append_headers(Transfer *t)
+{
+	/* libcurl would ask for leave to send what is long */
+	static const char *const none[] = {"Expect:"};
+
+	for (int i = -1; i < t->request.nheaders; i++)
+	{
+		struct curl_slist *longer;
+
+		longer = curl_slist_append(t->headers, i < 0 ? none[0] : t->request.headers[i]);
+		if (longer == NULL)
+			return false;
+		t->headers = longer;
+	}
+	return true;
+}
+
+static bool
+append_parts(Transfer *t)
+{
+	const WireRequest *request = &t->request;
+	curl_mimepart *part;
+
+	t->mime = curl_mime_init(t->easy);
+	if (t->mime == NULL)
+		return false;
+	for (int i = 0; i + 1 < request->nfields; i += 2)
+	{
+		part = curl_mime_addpart(t->mime);
+		if (part == NULL || curl_mime_name(part, request->fields[i]) != CURLE_OK ||
+			curl_mime_data(part, request->fields[i + 1], CURL_ZERO_TERMINATED) != CURLE_OK)
+			return false;
+	}
+	part = curl_mime_addpart(t->mime);
+	return part != NULL && curl_mime_name(part, "file") == CURLE_OK &&
+		   curl_mime_data(part, request->file, request->file_length) == CURLE_OK &&
+		   curl_mime_filename(part, request->file_name) == CURLE_OK &&
+		   curl_mime_type(part, request->file_type) == CURLE_OK;
+}
+
+static void
+set_body(Transfer *t)
+{
+	CURL	   *easy = t->easy;
+
+	if (t->mime != NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_MIMEPOST, t->mime);
+		return;
+	}
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, t->request.body);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) t->request.body_length);
+}
+
+/* Nothing is taken from the environment and no redirect is followed. */
+static void
+set_security(Transfer *t)
+{
+	CURL	   *easy = t->easy;
+
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "");
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_PROXY, "");
+	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	if (eduai_gateway_http_ca_file != NULL && *eduai_gateway_http_ca_file != '\0')
+	{
+		curl_easy_setopt(easy, CURLOPT_CAINFO, eduai_gateway_http_ca_file);
+		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	}
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
+}
+
+static void
+set_connection(Transfer *t)
+{
+	const Instance *instance = t->call->instance;
+	CURL	   *easy = t->easy;
+
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	/* servers drop idle connections after a minute or more: be the first to */
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
+	/* our own timer ends it; libcurl divides this among a host's addresses */
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) instance->connect_ms);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
+					 (long) (instance->provider->http2 ? CURL_HTTP_VERSION_2TLS
+													   : CURL_HTTP_VERSION_1_1));
+	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long) instance->provider->http2);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "eduai/" EDUAI_VERSION);
+}
+
+static void
+set_callbacks(Transfer *t)
+{
+	CURL	   *easy = t->easy;
+
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+}
+
+bool
+eduai_gateway_exchange_prepare(Transfer *t)
+{
+	t->easy = pooled > 0 ? pool[--pooled] : curl_easy_init();
+	if (t->easy == NULL || !append_headers(t) ||
+		(t->request.file != NULL && !append_parts(t)) ||
+		curl_easy_setopt(t->easy, CURLOPT_URL, t->request.url) != CURLE_OK ||
+		curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK)
+	{
+		t->abort = ABORT_OUT_OF_MEMORY;
+		eduai_gateway_exchange_aborted(t);
+		eduai_gateway_exchange_release(t);
+		return false;
+	}
+	set_body(t);
+	set_security(t);
+	set_connection(t);
+	set_callbacks(t);
+	return true;
+}
+
+void
+eduai_gateway_exchange_release(Transfer *t)
+{
+	if (t->easy != NULL)
+	{
+		/* before the mime structure that it refers to goes */
+		curl_easy_reset(t->easy);
+		if (pooled < MAX_POOLED_HANDLES)
+			pool[pooled++] = t->easy;
+		else
+			curl_easy_cleanup(t->easy);
+		t->easy = NULL;
+	}
+	curl_mime_free(t->mime);
+	t->mime = NULL;
+	curl_slist_free_all(t->headers);
+	t->headers = NULL;
+	free(t->body);
+	t->body = NULL;
+	t->body_length = t->body_room = 0;
+}
+
+/* ---- judging ---- */
+
+static const char *
+present(const char *header)
+{
+	return *header != '\0' ? header : NULL;
+}
+
+static void
+read_answer(Transfer *t, int http_status)
+{
+	WireResponse response = {
+		.http_status = http_status,
+		.body = t->body != NULL ? t->body : "",
+		.body_length = t->body_length,
+		.retry_after = present(t->retry_after),
+		.retry_after_ms = present(t->retry_after_ms),
+		.should_retry = present(t->should_retry),
+		.content_type = present(t->content_type),
+		.request_id = present(t->request_id),
+	};
+
+	eduai_gateway_response_read(t->call, &response,
+								(int64) timestamptz_to_time_t(eduai_core_now()), t->outcome);
+}
+
+void
+eduai_gateway_exchange_judge(Transfer *t, CURLcode result)
+{
+	long		http_status = 0;
+
+	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http_status);
+	if (result == CURLE_OK)
+	{
+		read_answer(t, (int) http_status);
+		return;
+	}
+	t->outcome->http_status = (int) http_status;
+	/* the head says enough where the status is an error's, however the body ended */
+	if (http_status >= 400 && t->abort == ABORT_NONE)
+	{
+		t->body_length = 0;
+		read_answer(t, (int) http_status);
+		return;
+	}
+	if (t->abort != ABORT_NONE)
+		eduai_gateway_exchange_aborted(t);
+	else
+		eduai_gateway_exchange_failed(t, result);
+}

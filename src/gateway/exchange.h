@@ -1,0 +1,114 @@
+/*
+ * exchange.h: one transfer of transfer.c, as its parts see it.
+ *
+ * transfer.c owns the queue, the timers and every Transfer; exchange.c turns a
+ * Transfer into an easy handle and an ended handle into an outcome; mock.c
+ * answers without HTTP.  A Transfer is allocated in its call's context; what
+ * libcurl's callbacks write into it is malloc'ed or in place.
+ */
+#ifndef EDUAI_GATEWAY_EXCHANGE_H
+#define EDUAI_GATEWAY_EXCHANGE_H
+
+#include "postgres.h"
+
+#include <curl/curl.h>
+
+#include "gateway/adapter.h"
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+
+typedef enum TransferState
+{
+	TRANSFER_WAITING,			/* for a place among the running */
+	TRANSFER_RUNNING,			/* in libcurl's hands */
+	TRANSFER_MOCK,				/* its timer answers */
+	TRANSFER_FINISHED			/* waits to be handed back */
+} TransferState;
+
+/* Why we ended it; libcurl's own reasons are CURLcodes. */
+typedef enum TransferAbort
+{
+	ABORT_NONE,
+	ABORT_CONNECT,
+	ABORT_FIRST_BYTE,
+	ABORT_STALL,
+	ABORT_TOTAL,
+	ABORT_BODY_TOO_LARGE,
+	ABORT_HEADERS_TOO_LARGE,
+	ABORT_ADDRESS,
+	ABORT_CLEAR_TEXT,
+	ABORT_RESENT,
+	ABORT_OUT_OF_MEMORY,
+	ABORT_CANCELLED
+} TransferAbort;
+
+typedef struct Transfer
+{
+	dlist_node	node;			/* in the waiting or the finished line */
+	pairingheap_node timer;
+	bool		has_timer;
+	int64		timer_us;
+	TransferState state;
+	bool		listed;			/* in the hash of (task, attempt) */
+	GatewayCall *call;
+	CallOutcome *outcome;
+
+	CURL	   *easy;
+	struct curl_slist *headers;
+	curl_mime  *mime;
+	WireRequest request;
+	size_t		max_body;
+
+	/* written by callbacks */
+	TransferAbort abort;
+	int			sends;			/* how often the request went out */
+	size_t		header_bytes;
+	char	   *body;			/* malloc'ed */
+	size_t		body_length;
+	size_t		body_room;
+	char		retry_after[128];	/* empty: absent */
+	char		retry_after_ms[64];
+	char		should_retry[16];
+	char		content_type[128];
+	char		request_id[128];
+	char		error[CURL_ERROR_SIZE];
+
+	/* monotonic; 0: not yet */
+	int64		started_us;		/* by the dispatcher */
+	int64		launched_us;	/* handed to libcurl */
+	int64		connected_us;	/* connection there, request about to leave */
+	int64		first_byte_us;	/* of the head */
+	int64		last_byte_us;	/* of the body */
+	int64		total_ms;		/* of the whole, from started_us */
+	curl_off_t	uploaded;		/* when last looked at */
+} Transfer;
+
+/* ---- exchange.c ---- */
+
+/* Sets up t->easy for t->request; false, and the outcome says why, if it cannot. */
+extern bool eduai_gateway_exchange_prepare(Transfer *t);
+
+/* Releases what prepare() took, and the body; the handle's connection stays. */
+extern void eduai_gateway_exchange_release(Transfer *t);
+
+/* Fills the outcome of an ended exchange; call before release(). */
+extern void eduai_gateway_exchange_judge(Transfer *t, CURLcode result);
+
+/* ---- failure.c ---- */
+
+/* Fills the outcome by t->abort. */
+extern void eduai_gateway_exchange_aborted(Transfer *t);
+
+/* Fills the outcome by libcurl's reason. */
+extern void eduai_gateway_exchange_failed(Transfer *t, CURLcode result);
+
+/* ---- mock.c ---- */
+
+/* How long a call to a mock provider takes, in milliseconds. */
+extern int64 eduai_gateway_mock_latency_ms(const GatewayCall *call);
+
+/* Answers from the provider's options; "chance" is in [0, 1).  Does not raise. */
+extern void eduai_gateway_mock_answer(GatewayCall *call, double chance, int64 now_unix,
+									  CallOutcome *outcome);
+
+#endif

@@ -1,0 +1,99 @@
+/*
+ * gateway.c: starts the room; refuses tasks that nothing serves; says how the
+ * gateway is.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/errors.h"
+#include "core/health.h"
+#include "core/hooks.h"
+#include "core/json.h"
+#include "core/plan.h"
+#include "core/status.h"
+#include "core/worker.h"
+#include "gateway/dispatch.h"
+#include "gateway/gateway.h"
+#include "queue/queue.h"
+#include "utils/builtins.h"
+
+static int	dispatcher_kind = -1;
+
+void
+eduai_gateway_wake_at_commit(void)
+{
+	eduai_core_worker_wake_at_commit(dispatcher_kind);
+}
+
+/*
+ * UE004: no instance at all is configured for the type and model.  An outage,
+ * a draining instance or a full one is no reason to refuse: the task waits.
+ */
+static bool
+is_served(const EduaiEnqueue *task, EduaiRefusal *why)
+{
+	static EduaiPlan serving = {
+		"SELECT FROM eduai.instance i WHERE $1 = ANY (i.task_types) "
+		"AND ($2 IS NULL OR i.model = $2 OR coalesce(i.options->'aliases' ? $2, false)) "
+		"AND (NOT i.options ? 'tenants' OR i.options->'tenants' ? $3) LIMIT 1",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	};
+	Datum		args[3];
+	char		nulls[4] = "   ";
+
+	if (!task->by_gateway)
+		return true;
+	args[0] = CStringGetTextDatum(task->task_type);
+	args[1] = task->model ? CStringGetTextDatum(task->model) : (Datum) 0;
+	nulls[1] = task->model ? ' ' : 'n';
+	args[2] = CStringGetTextDatum(task->tenant);
+	if (eduai_core_run(&serving, args, nulls) > 0)
+		return true;
+	why->sqlstate = EDUAI_NO_INSTANCE;
+	why->message = task->model ?
+		psprintf("no instance serves task type \"%s\" with model \"%s\"", task->task_type, task->model) :
+		psprintf("no instance serves task type \"%s\"", task->task_type);
+	why->hint = "Add one with eduai.add_instance(), or enqueue with on_refusal => 'defer' to wait for one.";
+	return false;
+}
+
+static void
+report(EduaiHealth *health)
+{
+	static EduaiPlan count = {
+		"SELECT (SELECT count(*) FROM eduai.provider), count(*), "
+		"count(*) FILTER (WHERE state = 'active'), "
+		"(SELECT count(*) FROM eduai.provider WHERE home <> $1) + "
+		"(SELECT count(*) FROM eduai.adoption WHERE home <> $1) "
+		"FROM eduai.instance", 1, {TEXTOID}
+	};
+	Datum		args[1] = {CStringGetTextDatum(eduai_core_home())};
+	EduaiJson	j;
+	bool		adopted;
+
+	eduai_core_run(&count, args, NULL);
+	adopted = eduai_core_int64(0, 4, 0) == 0;
+	eduai_core_json_begin(&j);
+	eduai_core_json_put_int(&j, "providers", eduai_core_int64(0, 1, 0));
+	eduai_core_json_put_int(&j, "instances", eduai_core_int64(0, 2, 0));
+	eduai_core_json_put_int(&j, "active_instances", eduai_core_int64(0, 3, 0));
+	eduai_core_json_put_bool(&j, "adopted", adopted);
+	eduai_core_health_section(health, "gateway", eduai_core_json_end(&j));
+	if (!adopted)
+		eduai_core_health_problem(health, "database_not_adopted", "critical", 0,
+								  "This database was recorded elsewhere (a restored or copied one), so nothing is dispatched.",
+								  "If it may call the providers from here, run SELECT eduai.adopt_database().");
+}
+
+void
+eduai_gateway_init(void)
+{
+	static const EduaiWorkerKind kind = {"dispatcher", eduai_gateway_dispatch_run};
+
+	eduai_gateway_fleet_init();
+	eduai_gateway_dispatch_settings();
+	dispatcher_kind = eduai_core_worker_register(&kind);
+	eduai_queue_set_dispatcher(dispatcher_kind);
+	eduai_core_enqueue_hook_register(is_served);
+	eduai_core_health_register(report);
+}

@@ -1,0 +1,217 @@
+/*
+ * keyref.c: checking and resolving the references to keys; see keyref.h.
+ */
+#include "postgres.h"
+
+#include <ctype.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "catalog/pg_authid.h"
+#include "gateway/keyref.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+
+#define MAX_KEY_BYTES 8192
+
+static bool
+is_env(const char *ref)
+{
+	return strncmp(ref, "env:", 4) == 0;
+}
+
+static bool
+is_file(const char *ref)
+{
+	return strncmp(ref, "file:", 5) == 0;
+}
+
+/* What a header can carry: visible ASCII. */
+static bool
+is_header_value(const char *key)
+{
+	for (const unsigned char *p = (const unsigned char *) key; *p; p++)
+		if (*p <= 0x20 || *p >= 0x7F)
+			return false;
+	return *key != '\0';
+}
+
+static bool
+ends_with(const char *text, const char *suffix)
+{
+	size_t		length = strlen(text);
+	size_t		tail = strlen(suffix);
+
+	return length > tail && strcmp(text + length - tail, suffix) == 0;
+}
+
+/*
+ * The server's environment holds more than keys of model providers.  Names
+ * that say what they are for may be used by any administrator of eduai.
+ */
+static bool
+is_key_name(const char *name)
+{
+	return strncmp(name, "EDUAI_", 6) == 0 || ends_with(name, "_API_KEY") ||
+		   ends_with(name, "_API_TOKEN") || strcmp(name, "HF_TOKEN") == 0;
+}
+
+static bool
+may_read_server_files(void)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES);
+}
+
+static void
+check_env(const char *name)
+{
+	if (!isalpha((unsigned char) *name) && *name != '_')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid name of an environment variable: \"%s\"", name)));
+	for (const char *p = name; *p; p++)
+		if (!isalnum((unsigned char) *p) && *p != '_')
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid name of an environment variable: \"%s\"", name)));
+	if (!is_key_name(name) && !may_read_server_files())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to use environment variable \"%s\" as a key", name),
+				 errhint("Without the privileges of pg_read_server_files the name must begin with "
+						 "EDUAI_ or end with _API_KEY or _API_TOKEN.")));
+}
+
+static void
+check_file(const char *path)
+{
+	if (!is_absolute_path(path))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the path of a key file must be absolute: \"%s\"", path)));
+	if (!may_read_server_files())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to use a key file"),
+				 errhint("Only roles with privileges of pg_read_server_files may refer to "
+						 "files.")));
+}
+
+const char *
+eduai_gateway_keyref_check(const char *api_key)
+{
+	if (strlen(api_key) > MAX_KEY_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the API key is longer than %d bytes", MAX_KEY_BYTES)));
+	if (is_env(api_key))
+	{
+		check_env(api_key + 4);
+		return api_key;
+	}
+	if (is_file(api_key))
+	{
+		check_file(api_key + 5);
+		return api_key;
+	}
+	if (!is_header_value(api_key))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the API key is empty or has characters that cannot be sent"),
+				 errhint("A key consists of visible ASCII characters, without spaces or line "
+						 "breaks; NULL means no key.")));
+	return "literal";
+}
+
+/* Trims in place. */
+static char *
+trim(char *text)
+{
+	size_t		length;
+
+	text[strcspn(text, "\r\n")] = '\0';
+	while (*text == ' ' || *text == '\t')
+		text++;
+	length = strlen(text);
+	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+		text[--length] = '\0';
+	return text;
+}
+
+static char *
+checked(char *key, const char *from, char **error)
+{
+	key = trim(key);
+	if (*key == '\0')
+		*error = psprintf("%s is empty", from);
+	else if (!is_header_value(key))
+		*error = psprintf("%s has characters that cannot be sent", from);
+	else
+		return key;
+	return NULL;
+}
+
+/*
+ * Opened without blocking, so that a FIFO in the file's place cannot stop the
+ * dispatcher, and only a regular file is read.
+ */
+static char *
+read_file(const char *path, char **error)
+{
+	char		buffer[MAX_KEY_BYTES + 1];
+	struct stat status;
+	ssize_t		length = -1;
+	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	int			reason = errno;
+
+	if (fd >= 0)
+	{
+		if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+			reason = EINVAL;
+		else if ((length = read(fd, buffer, sizeof(buffer))) < 0)
+			reason = errno;
+		close(fd);
+	}
+	if (length < 0)
+	{
+		*error = psprintf("could not read key file \"%s\": %s", path, strerror(reason));
+		return NULL;
+	}
+	if (length > MAX_KEY_BYTES)
+	{
+		*error = psprintf("key file \"%s\" is longer than %d bytes", path, MAX_KEY_BYTES);
+		return NULL;
+	}
+	buffer[length] = '\0';
+	return checked(pstrdup(buffer), psprintf("the first line of key file \"%s\"", path), error);
+}
+
+char *
+eduai_gateway_keyref_resolve(const char *key_ref, const char *secret, char **error)
+{
+	*error = NULL;
+	if (key_ref == NULL)
+		return NULL;
+	if (is_env(key_ref))
+	{
+		const char *value = getenv(key_ref + 4);
+
+		if (value == NULL)
+		{
+			*error = psprintf("environment variable \"%s\" is not set in the server", key_ref + 4);
+			return NULL;
+		}
+		return checked(pstrdup(value), psprintf("environment variable \"%s\"", key_ref + 4),
+					   error);
+	}
+	if (is_file(key_ref))
+		return read_file(key_ref + 5, error);
+	if (secret == NULL)
+	{
+		*error = pstrdup("the key is not in this database: dumps do not carry keys; "
+						 "give it again with add_provider()");
+		return NULL;
+	}
+	return pstrdup(secret);
+}

@@ -1,0 +1,49 @@
+/*
+ * transfer.h: many HTTP transfers at once in one process, over libcurl.
+ *
+ * curl_multi_socket_action; the sockets are in a private epoll descriptor
+ * that the worker nests in its WaitEventSet.  No function here touches a
+ * transaction, a snapshot or SPI; libcurl's callbacks never raise and never
+ * palloc.
+ */
+#ifndef EDUAI_GATEWAY_TRANSFER_H
+#define EDUAI_GATEWAY_TRANSFER_H
+
+#include "gateway/call.h"
+
+/* Once per process.  Returns the descriptor to wait for. */
+extern int	eduai_gateway_transfer_open(void);
+
+/*
+ * Starts a call.  The call and its context belong to the transfer until it is
+ * handed back by eduai_gateway_transfer_next(); a call that cannot even start
+ * is handed back there too, with its failure.  Calls of a mock provider are
+ * answered from its options by a timer, through the same queue.
+ */
+extern void eduai_gateway_transfer_start(GatewayCall *call);
+
+/*
+ * Aborts a transfer; it is handed back as CALL_CANCELLED.  False when it is
+ * unknown or already has its outcome.
+ */
+extern bool eduai_gateway_transfer_cancel(int64 task_id, int attempt);
+
+/* Lets libcurl work: what epoll says, due timers, first-byte and stall limits. */
+extern void eduai_gateway_transfer_poll(void);
+
+/* Milliseconds until the next timer, -1 when there is none. */
+extern long eduai_gateway_transfer_timeout_ms(void);
+
+/*
+ * The next finished call and its outcome (allocated in call->context), or
+ * NULL.  The caller deletes call->context when it is done with both.
+ */
+extern GatewayCall *eduai_gateway_transfer_next(CallOutcome **outcome);
+
+/* How many were started and not handed back yet. */
+extern int	eduai_gateway_transfer_running(void);
+
+/* All (task, attempt) that were not handed back, palloc'd; for cancels and orphans. */
+extern int	eduai_gateway_transfer_list(int64 **task_ids, int **attempts);
+
+#endif

@@ -1,0 +1,132 @@
+/*
+ * progress_sql.c: user_progress() and progress_of().
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "core/plan.h"
+#include "core/privilege.h"
+#include "core/tenant.h"
+#include "events/read.h"
+#include "events/validate.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "projections/progress.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+/* as many learners as one call shows: their states are held in memory */
+#define MAX_LEARNERS 10000
+
+PG_FUNCTION_INFO_V1(eduai_user_progress);
+PG_FUNCTION_INFO_V1(eduai_progress_of);
+
+static EduaiPlan read_rows = {
+	"SELECT u.user_id, p.state, p.version, p.last_activity"
+	" FROM unnest($2) WITH ORDINALITY AS u (user_id, place)"
+	" LEFT JOIN eduai.progress p ON p.tenant_id = $1 AND p.user_id = u.user_id"
+	" ORDER BY u.place",
+	2,
+	{TEXTOID, TEXTARRAYOID}};
+
+static EduaiPlan read_row = {"SELECT $2, state, version, last_activity FROM eduai.progress"
+							 " WHERE tenant_id = $1 AND user_id = $2",
+							 2,
+							 {TEXTOID, TEXTOID}};
+
+/* The progress in a row of SPI_tuptable, whose state may be NULL: nobody yet. */
+static EduaiProgress *
+progress_in(uint64 row)
+{
+	bool isnull;
+	Datum state = eduai_core_value(row, 2, &isnull);
+	Datum last_activity;
+
+	if (isnull)
+		return eduai_projections_progress_read(NULL, 0, DT_NOBEGIN);
+	last_activity = eduai_core_value(row, 4, &isnull);
+	return eduai_projections_progress_read(DatumGetJsonbP(state), eduai_core_int64(row, 3, 0),
+										   DatumGetTimestampTz(last_activity));
+}
+
+/* user_progress(user_id) returns jsonb */
+Datum
+eduai_user_progress(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	char *user_id = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	EduaiPrivilege saved;
+	EduaiProgress *progress;
+	Datum args[2];
+	Jsonb *shown;
+
+	eduai_events_check_name("user id", user_id, true);
+	args[0] = CStringGetTextDatum(eduai_core_tenant());
+	args[1] = PG_GETARG_DATUM(0);
+	eduai_core_enter(&saved);
+	SPI_connect();
+	progress = eduai_events_query(&read_row, args) > 0
+				   ? progress_in(0)
+				   : eduai_projections_progress_read(NULL, 0, DT_NOBEGIN);
+	MemoryContextSwitchTo(caller);
+	shown = eduai_projections_progress_show(progress, user_id);
+	SPI_finish();
+	eduai_core_leave(&saved);
+	PG_RETURN_JSONB_P(shown);
+}
+
+static void
+check_user_ids(ArrayType *user_ids)
+{
+	Datum *values;
+	bool *nulls;
+	int n;
+
+	if (ARR_NDIM(user_ids) > 1)
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("user_ids has %d dimensions", ARR_NDIM(user_ids)),
+						errhint("Give an array of one dimension.")));
+	deconstruct_array(user_ids, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
+	if (n > MAX_LEARNERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("user_ids has %d elements", n),
+				 errhint("Ask for at most %d learners at a time.", MAX_LEARNERS)));
+	for (int i = 0; i < n; i++)
+		eduai_events_check_name("user id", nulls[i] ? NULL : TextDatumGetCString(values[i]), true);
+}
+
+/* progress_of(user_ids) returns setof learner_progress */
+Datum
+eduai_progress_of(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	EduaiPrivilege saved;
+	Datum args[2];
+	uint64 n;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("user_ids must not be null")));
+	check_user_ids(PG_GETARG_ARRAYTYPE_P(0));
+	InitMaterializedSRF(fcinfo, 0);
+	args[0] = CStringGetTextDatum(eduai_core_tenant());
+	args[1] = PG_GETARG_DATUM(0);
+	eduai_core_enter(&saved);
+	SPI_connect();
+	n = eduai_events_query(&read_rows, args);
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool nulls[2] = {false, false};
+		Datum values[2];
+
+		values[0] = eduai_core_value(row, 1, &nulls[0]);
+		values[1] = JsonbPGetDatum(
+			eduai_projections_progress_show(progress_in(row), eduai_core_text(row, 1)));
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+	SPI_finish();
+	eduai_core_leave(&saved);
+	return (Datum) 0;
+}

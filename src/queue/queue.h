@@ -1,0 +1,17 @@
+/*
+ * queue.h: what the queue offers to the dispatcher.
+ */
+#ifndef EDUAI_QUEUE_QUEUE_H
+#define EDUAI_QUEUE_QUEUE_H
+
+#include "postgres.h"
+
+extern void eduai_queue_init(void);
+
+/* The gateway tells which worker kind dispatches; enqueue wakes it. */
+extern void eduai_queue_set_dispatcher(int kind);
+
+/* Wakes the dispatcher when this transaction commits. */
+extern void eduai_queue_wake_at_commit(void);
+
+#endif

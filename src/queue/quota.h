@@ -1,0 +1,30 @@
+/*
+ * quota.h: how many tasks a tenant has that are not final, counted in shared
+ * memory, uncommitted ones included, so that eduai.queue_max_size is exact at
+ * any concurrency.
+ *
+ * A reservation belongs to the current subtransaction and is given back when
+ * it aborts.  A release (the task became final) counts when the transaction
+ * commits.
+ */
+#ifndef EDUAI_QUEUE_QUOTA_H
+#define EDUAI_QUEUE_QUOTA_H
+
+#include "postgres.h"
+
+extern void eduai_queue_quota_init(void);
+
+/*
+ * Reserves n places; false when that would pass "limit" (0: no limit, always
+ * true).  Call with SPI connected, as the owner: the first use of a tenant
+ * after a server start counts its tasks.
+ */
+extern bool eduai_queue_quota_reserve(const char *tenant, int n, int limit);
+
+/* n tasks of the tenant become final with this transaction. */
+extern void eduai_queue_quota_release(const char *tenant, int n);
+
+/* The count as it stands, -1 when unknown. */
+extern int64 eduai_queue_quota_count(const char *tenant);
+
+#endif
