@@ -26,13 +26,31 @@ make -C "$ROOT" -s -j"$(nproc)" all PG_CONFIG="$PG_CONFIG" WERROR= EXTRA_CFLAGS=
 make -C "$ROOT" -s install PG_CONFIG="$PG_CONFIG" WERROR= EXTRA_CFLAGS="$FLAGS" EXTRA_LIBS="-lasan -lubsan" DESTDIR="$WORK/pg" >/dev/null
 chown -R "$RUN_USER" "$WORK/pg" "$WORK/tree"
 
+# The sanitizer starts at the first malloc and asks for translated messages as it
+# does. Where that malloc is a library's own bindtextdomain() call, made when it
+# is loaded, the lock of the message catalogs is taken twice and the server hangs
+# before main(). So another first malloc comes before every library's start.
+mkdir "$WORK/first"
+cat >"$WORK/first/first.c" <<'C'
+#include <stdlib.h>
+static void *volatile block;
+__attribute__((constructor)) static void
+begin(void)
+{
+	block = malloc(1);
+}
+C
+gcc -shared -fPIC -Wl,-z,initfirst -o "$WORK/first/first.so" "$WORK/first/first.c"
+
+# Under the name of the script, which a restart then runs again.
 install -d -o "$RUN_USER" "$WORK/reports"
-wrap_postgres "LD_PRELOAD='$(gcc -print-file-name=libasan.so)' \\
+wrap_postgres "LD_PRELOAD='$(gcc -print-file-name=libasan.so) $WORK/first/first.so' \\
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:log_path=$WORK/reports/asan:detect_odr_violation=0 \\
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$WORK/reports/ubsan:abort_on_error=1 \\
-	exec \"\$real\" \"\$@\""
+	exec -a \"\$0\" \"\$real\" \"\$@\""
 
-# Reports are a suite of their own: a crash that a test survived still counts.
+# Reports are a suite of their own: what a test did not notice still counts.
+# AddressSanitizer writes to files, UndefinedBehaviourSanitizer to the log.
 suite_reports()
 {
 	local report reports=0
@@ -40,6 +58,10 @@ suite_reports()
 		[ -s "$report" ] || continue
 		reports=$((reports + 1))
 		head -n 60 "$report"
+	done
+	for report in "$WORK"/tree/tmp_check/log/*.log; do
+		grep -hE -A 12 'runtime error:' "$report" 2>/dev/null || continue
+		reports=$((reports + 1))
 	done
 	close_suite reports "$([ "$reports" = 0 ] && echo 1 || echo 0)" "$reports"
 }

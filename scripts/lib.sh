@@ -105,16 +105,25 @@ clean_up()
 	trap - EXIT INT TERM HUP
 	for child in ${CHILDREN[@]+"${CHILDREN[@]}"}; do kill "$child" 2>/dev/null || true; done
 	for cluster in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do stop_cluster "$cluster" || true; done
-	# A temporary instance of a test tool that was interrupted.
-	find "$WORK" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
-		kill -QUIT "$(head -1 "$pidfile")" 2>/dev/null || true
-	done
+	kill_strays
 	if [ "${KEEP:-0}" = 1 ]; then
 		say "kept $WORK"
 	else
 		rm -rf "$WORK" 2>/dev/null || { wait_gone; rm -rf "$WORK"; }
 	fi
 	exit "$status"
+}
+
+# Ends what a test tool that was interrupted, or that died, left running: every
+# process whose program is in WORK, so one of this run.
+kill_strays()
+{
+	local process program
+	for process in /proc/[0-9]*; do
+		program=$(readlink "$process/exe" 2>/dev/null) || continue
+		[[ $program == "$WORK"/* ]] || continue
+		kill -KILL "${process#/proc/}" 2>/dev/null || true
+	done
 }
 
 # Servers on their way down still write into the directory being removed.
@@ -184,7 +193,7 @@ wrap_postgres()
 {
 	mv "$PG_BIN/postgres" "$PG_BIN/postgres.real"
 	cat >"$PG_BIN/postgres" <<-WRAPPER
-		#!/bin/sh
+		#!/bin/bash
 		real="\$(dirname "\$0")/postgres.real"
 		case "\$1" in --boot | --check | --single | --describe-config | -V | --version | -C) exec "\$real" "\$@" ;; esac
 		$1

@@ -5,6 +5,8 @@
 
 TOTAL_PASSED=0
 TOTAL_FAILED=0
+# What a server's log says of a crash, or of what a sanitizer has found.
+CRASHED='PANIC:|terminating any other active server processes|TRAP:|runtime error:|Sanitizer:'
 # Seconds after which a suite that hangs is ended, and so failed.
 SUITE_LIMIT=${SUITE_LIMIT:-900}
 
@@ -64,7 +66,7 @@ suite_lint()
 {
 	local status=0
 	"$ROOT/scripts/lint.sh" >"$WORK/lint.log" 2>&1 </dev/null || status=$?
-	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$WORK/lint.log" || true
+	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/lint.log" || true
 	count_tool_log lint "$WORK/lint.log" "$status"
 }
 
@@ -78,7 +80,7 @@ suite_provider()
 		return
 	fi
 	(cd "$WORK/tree/test/provider" && as_user timeout --foreground "$SUITE_LIMIT" bash ./selftest.sh) >"$WORK/provider.log" 2>&1 </dev/null || status=$?
-	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$WORK/provider.log" | tail -60 || true
+	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/provider.log" | tail -60 || true
 	count_tool_log provider "$WORK/provider.log" "$status"
 }
 
@@ -99,8 +101,8 @@ count_pg_regress()
 		echo "-- regression.diffs"
 		head -n 1000 "$WORK/tree/regression.diffs"
 	fi
-	# What was printed may make a server's crash look like one failed test.
-	if find "$WORK/tree/log" -name postmaster.log -exec grep -hE 'PANIC|terminated by signal|TRAP:' {} + 2>/dev/null; then
+	# A server that crashed may look like one failed test, or like none.
+	if grep -hE "$CRASHED" "$WORK/tree/log/postmaster.log" 2>/dev/null; then
 		echo "$name: the server crashed"
 		failed=$((failed + 1))
 	fi
@@ -175,7 +177,7 @@ suite_tap()
 			TESTDATADIR=$WORK/tree/tmp_check TESTLOGDIR=$WORK/tree/tmp_check/log PGPORT=65432
 		as_user timeout --foreground "$SUITE_LIMIT" perl "$WORK/tree/scripts/prove.pl" "${TAP_JOBS:-2}" "$PG_PGXS/src/test/perl" test/tap "${files[@]}"
 	) >"$WORK/tap.log" 2>&1 </dev/null || status=$?
-	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$WORK/tap.log" || true
+	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/tap.log" || true
 	if [ "$status" -ne 0 ]; then show_tap_logs; fi
 	count_tool_log tap "$WORK/tap.log" "$status"
 }
@@ -199,6 +201,6 @@ suite_catalog()
 {
 	local status=0
 	"$ROOT/scripts/catalog.sh" >"$WORK/catalog.log" 2>&1 </dev/null || status=$?
-	grep -vE '^[0-9]+ passed, [0-9]+ failed$' "$WORK/catalog.log" || true
+	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/catalog.log" || true
 	count_tool_log catalog "$WORK/catalog.log" "$status"
 }

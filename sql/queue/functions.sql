@@ -23,10 +23,10 @@ CREATE OR REPLACE FUNCTION eduai.enqueue_batch(
 COMMENT ON FUNCTION eduai.enqueue_batch(text, jsonb[], text, text[], text[], jsonb, text) IS
 'Adds many tasks of one type in one statement; returns their ids in input order (NULL where on_refusal is skip and the task was refused). user_ids and unique_keys, when given, are as long as payloads. All or none otherwise. Errors: as eduai.enqueue(), and 2202E for arrays of unequal length. Role: eduai_app. Example: SELECT eduai.enqueue_batch(''chat'', ARRAY[''{"messages": []}'', ''{"messages": []}'']::jsonb[]);';
 
-CREATE OR REPLACE FUNCTION eduai.get_task(task_id bigint) RETURNS eduai.task_status
-	AS 'MODULE_PATHNAME', 'eduai_get_task' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+CREATE OR REPLACE FUNCTION eduai.get_task(task_id bigint) RETURNS SETOF eduai.task_status
+	AS 'MODULE_PATHNAME', 'eduai_get_task' LANGUAGE C VOLATILE STRICT ROWS 1 PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.get_task(bigint) IS
-'A task of the session''s tenant as it stands, also a finished one while it is kept; NULL (no row in FROM) when unknown. Role: eduai_app, eduai_worker. Example: SELECT * FROM eduai.get_task(42);';
+'A task of the session''s tenant as it stands, also a finished one while it is kept; no row when unknown. Role: eduai_app, eduai_worker. Example: SELECT * FROM eduai.get_task(42);';
 
 CREATE OR REPLACE FUNCTION eduai.get_tasks(task_ids bigint[]) RETURNS SETOF eduai.task_status
 	AS 'MODULE_PATHNAME', 'eduai_get_tasks' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -37,7 +37,7 @@ CREATE OR REPLACE FUNCTION eduai.wait_task(task_id bigint, timeout interval DEFA
 	RETURNS eduai.task_status
 	AS 'MODULE_PATHNAME', 'eduai_wait_task' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.wait_task(bigint, interval) IS
-'Waits until the task is final and returns it, or returns it as it stands when the timeout (0 s to 1 day) is over; NULL when unknown. Wakes at once when the task ends. Holds the statement''s snapshot while it waits: CALL eduai.await_task() does not. Errors: 25001 when this very transaction enqueued or changed the task, for it cannot run before the commit; 22023 bad timeout; UE011 without preload. Role: eduai_app. Example: SELECT * FROM eduai.wait_task(42, ''10 s'');';
+'Waits until the task is final and returns it, or returns it as it stands when the timeout (0 s to 1 day) is over; NULL (in FROM, a row of nulls) when unknown. Wakes at once when the task ends. Holds the statement''s snapshot while it waits: CALL eduai.await_task() does not. Errors: 25001 when this very transaction enqueued or changed the task, for it cannot run before the commit; 22023 bad timeout; UE011 without preload. Role: eduai_app. Example: SELECT * FROM eduai.wait_task(42, ''10 s'');';
 
 CREATE OR REPLACE FUNCTION eduai.wait_tasks(task_ids bigint[], timeout interval DEFAULT '30 s')
 	RETURNS SETOF eduai.task_status

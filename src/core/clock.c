@@ -34,10 +34,10 @@ clock_shmem_init(void *ptr)
 void
 eduai_core_clock_init(void)
 {
-	static const EduaiShmemPart part = {
-		.name = "eduai_clock", .size = clock_size, .init = clock_shmem_init,
-		.address = (void **) &wall_offset
-	};
+	static const EduaiShmemPart part = {.name = "eduai_clock",
+										.size = clock_size,
+										.init = clock_shmem_init,
+										.address = (void **) &wall_offset};
 
 	eduai_core_shmem_register(&part);
 }
@@ -64,10 +64,10 @@ eduai_core_now(void)
 uint64
 eduai_core_random(void)
 {
-	uint64		z;
+	uint64 z;
 
-	if (random_state == 0 && (!pg_strong_random(&random_state, sizeof(random_state)) ||
-							  random_state == 0))
+	if (random_state == 0 &&
+		(!pg_strong_random(&random_state, sizeof(random_state)) || random_state == 0))
 		random_state = (uint64) eduai_core_mono_us() | 1;
 	/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014) */
 	z = (random_state += UINT64CONST(0x9E3779B97F4A7C15));
@@ -90,11 +90,10 @@ void
 eduai_core_uuid7(unsigned char uuid[16])
 {
 	static int64 last_tick = 0;
-	int64		unix_us = eduai_core_now() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
-		USECS_PER_DAY;
+	int64 unix_us = eduai_core_now() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	/* 4096 ticks a millisecond */
-	int64		tick = (unix_us / 1000) * 4096 + (unix_us % 1000) * 4096 / 1000;
-	uint64		noise;
+	int64 tick = (unix_us / 1000) * 4096 + (unix_us % 1000) * 4096 / 1000;
+	uint64 noise;
 
 	if (tick <= last_tick)
 		tick = last_tick + 1;
@@ -113,8 +112,8 @@ eduai_core_uuid7(unsigned char uuid[16])
 Datum
 eduai_test_clock(PG_FUNCTION_ARGS)
 {
-	Interval   *offset = PG_GETARG_INTERVAL_P(0);
-	int64		us = offset->time + (offset->day + offset->month * INT64CONST(30)) * USECS_PER_DAY;
+	Interval *offset = PG_GETARG_INTERVAL_P(0);
+	int64 us = offset->time + (offset->day + offset->month * INT64CONST(30)) * USECS_PER_DAY;
 
 	eduai_core_require_test_mode();
 	eduai_core_require_preload("the test clock");

@@ -12,7 +12,7 @@
 
 typedef struct EduaiHealth EduaiHealth;
 
-typedef void (*EduaiHealthReporter) (EduaiHealth *health);
+typedef void (*EduaiHealthReporter)(EduaiHealth *health);
 extern void eduai_core_health_register(EduaiHealthReporter reporter);
 
 /* Adds a top-level section such as "queue". */

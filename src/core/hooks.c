@@ -8,11 +8,11 @@
 #define MAX_HOOKS 8
 
 static const EduaiAppendHooks *append_hooks[MAX_HOOKS]; /* ordered by rank */
-static int	nappend = 0;
+static int nappend = 0;
 static EduaiEnqueueHook enqueue_hooks[MAX_HOOKS];
-static int	nenqueue = 0;
+static int nenqueue = 0;
 static const EduaiResultHooks *result_hooks[MAX_HOOKS];
-static int	nresult = 0;
+static int nresult = 0;
 
 static void
 check_room(int used)
@@ -24,7 +24,7 @@ check_room(int used)
 void
 eduai_core_append_hooks_register(const EduaiAppendHooks *hooks)
 {
-	int			at = nappend;
+	int at = nappend;
 
 	check_room(nappend);
 	while (at > 0 && append_hooks[at - 1]->rank > hooks->rank)
@@ -72,7 +72,7 @@ bool
 eduai_core_enqueue_check(const EduaiEnqueue *task, EduaiRefusal *why)
 {
 	for (int i = 0; i < nenqueue; i++)
-		if (!enqueue_hooks[i] (task, why))
+		if (!enqueue_hooks[i](task, why))
 			return false;
 	return true;
 }

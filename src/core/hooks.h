@@ -17,37 +17,37 @@
 
 typedef struct EduaiEvent
 {
-	char	   *stream;
-	char	   *event_type;
-	char	   *user_id;		/* NULL when the event is about nobody */
-	char	   *session_id;		/* NULL when absent */
-	Jsonb	   *data;
-	Jsonb	   *metadata;
-	pg_uuid_t	event_id;
-	bool		own_id;			/* the id was made by eduai, not given */
+	char *stream;
+	char *event_type;
+	char *user_id;    /* NULL when the event is about nobody */
+	char *session_id; /* NULL when absent */
+	Jsonb *data;
+	Jsonb *metadata;
+	pg_uuid_t event_id;
+	bool own_id; /* the id was made by eduai, not given */
 	TimestampTz occurred_at;
 	TimestampTz recorded_at;
-	int64		version;		/* set once the stream is locked */
+	int64 version; /* set once the stream is locked */
 } EduaiEvent;
 
 typedef struct EduaiAppendBatch
 {
 	const char *tenant;
 	EduaiEvent *events;
-	int			nevents;
-	bool		nowait;			/* never wait for a lock: give up instead */
+	int nevents;
+	bool nowait; /* never wait for a lock: give up instead */
 } EduaiAppendBatch;
 
 typedef struct EduaiAppendHooks
 {
 	const char *name;
-	int			rank;
+	int rank;
 	/* before any lock; may raise (consent, erasure) or replace data (encryption) */
-	void		(*before) (EduaiAppendBatch *batch);
+	void (*before)(EduaiAppendBatch *batch);
 	/* after the streams' locks; false only with batch->nowait */
-	bool		(*lock) (EduaiAppendBatch *batch);
+	bool (*lock)(EduaiAppendBatch *batch);
 	/* the events are inserted, versions set; may raise; inline projections */
-	void		(*after) (EduaiAppendBatch *batch);
+	void (*after)(EduaiAppendBatch *batch);
 } EduaiAppendHooks;
 
 extern void eduai_core_append_hooks_register(const EduaiAppendHooks *hooks);
@@ -61,24 +61,24 @@ typedef struct EduaiEnqueue
 {
 	const char *tenant;
 	const char *task_type;
-	bool		by_gateway;		/* served by the gateway, not by an application */
-	const char *model;			/* payload.model, or NULL */
+	bool by_gateway;   /* served by the gateway, not by an application */
+	const char *model; /* payload.model, or NULL */
 	const char *user_id;
-	int			priority;		/* 0 critical .. 3 low */
+	int priority; /* 0 critical .. 3 low */
 	const Jsonb *payload;
 	const Jsonb *metadata;
 } EduaiEnqueue;
 
 typedef struct EduaiRefusal
 {
-	int			sqlstate;
-	char	   *message;
-	char	   *detail;			/* NULL when there is none */
-	char	   *hint;			/* NULL when there is none */
+	int sqlstate;
+	char *message;
+	char *detail; /* NULL when there is none */
+	char *hint;   /* NULL when there is none */
 } EduaiRefusal;
 
 /* Returns false and fills "why" to refuse; may raise only on bad input. */
-typedef bool (*EduaiEnqueueHook) (const EduaiEnqueue *task, EduaiRefusal *why);
+typedef bool (*EduaiEnqueueHook)(const EduaiEnqueue *task, EduaiRefusal *why);
 extern void eduai_core_enqueue_hook_register(EduaiEnqueueHook hook);
 extern bool eduai_core_enqueue_check(const EduaiEnqueue *task, EduaiRefusal *why);
 
@@ -86,15 +86,15 @@ extern bool eduai_core_enqueue_check(const EduaiEnqueue *task, EduaiRefusal *why
 
 typedef struct EduaiTaskResult
 {
-	int64		task_id;
-	int			attempt;
+	int64 task_id;
+	int attempt;
 	const char *tenant;
 	const char *task_type;
-	const char *user_id;		/* NULL when the task is about nobody */
-	const char *state;			/* the final state */
-	const char *instance;		/* NULL for application workers */
-	bool		follow_up;		/* append ai_feedback_given to the learner's stream */
-	const Jsonb *result;		/* NULL unless completed */
+	const char *user_id;  /* NULL when the task is about nobody */
+	const char *state;    /* the final state */
+	const char *instance; /* NULL for application workers */
+	bool follow_up;       /* append ai_feedback_given to the learner's stream */
+	const Jsonb *result;  /* NULL unless completed */
 	const Jsonb *metadata;
 } EduaiTaskResult;
 
@@ -102,9 +102,9 @@ typedef struct EduaiResultHooks
 {
 	const char *name;
 	/* takes what record() will need without waiting; false: try again later */
-	bool		(*try_lock) (const EduaiTaskResult *result);
+	bool (*try_lock)(const EduaiTaskResult *result);
 	/* writes, for all results of one transaction; may raise */
-	void		(*record) (const EduaiTaskResult *results, int n);
+	void (*record)(const EduaiTaskResult *results, int n);
 } EduaiResultHooks;
 
 extern void eduai_core_result_hooks_register(const EduaiResultHooks *hooks);

@@ -22,8 +22,8 @@ eduai_core_json_get(const Jsonb *json, const char *key, JsonbValue *value)
 {
 	if (!eduai_core_json_is_object(json))
 		return false;
-	return getKeyJsonValueFromContainer((JsonbContainer *) &json->root, key, strlen(key),
-										value) != NULL;
+	return getKeyJsonValueFromContainer((JsonbContainer *) &json->root, key, strlen(key), value) !=
+		   NULL;
 }
 
 static char *
@@ -34,8 +34,8 @@ value_text(const JsonbValue *value)
 		case jbvString:
 			return pnstrdup(value->val.string.val, value->val.string.len);
 		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out,
-													   NumericGetDatum(value->val.numeric)));
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 		case jbvBool:
 			return pstrdup(value->val.boolean ? "true" : "false");
 		default:
@@ -46,7 +46,7 @@ value_text(const JsonbValue *value)
 char *
 eduai_core_json_text(const Jsonb *json, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	return eduai_core_json_get(json, key, &value) ? value_text(&value) : NULL;
 }
@@ -54,23 +54,23 @@ eduai_core_json_text(const Jsonb *json, const char *key)
 bool
 eduai_core_json_double(const Jsonb *json, const char *key, double *result)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!eduai_core_json_get(json, key, &value) || value.type != jbvNumeric)
 		return false;
-	*result = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
-												 NumericGetDatum(value.val.numeric)));
+	*result = DatumGetFloat8(
+		DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)));
 	return !isnan(*result) && !isinf(*result);
 }
 
 bool
 eduai_core_json_int64(const Jsonb *json, const char *key, int64 *result)
 {
-	double		value;
+	double value;
 
 	/* 2^63 is exact as a double; the largest below it is what may be cast */
-	if (!eduai_core_json_double(json, key, &value) ||
-		value >= 9223372036854775807.0 || value <= -9223372036854775808.0)
+	if (!eduai_core_json_double(json, key, &value) || value >= 9223372036854775807.0 ||
+		value <= -9223372036854775808.0)
 		return false;
 	*result = (int64) rint(value);
 	return true;
@@ -79,7 +79,7 @@ eduai_core_json_int64(const Jsonb *json, const char *key, int64 *result)
 bool
 eduai_core_json_bool(const Jsonb *json, const char *key, bool *result)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!eduai_core_json_get(json, key, &value) || value.type != jbvBool)
 		return false;
@@ -90,7 +90,7 @@ eduai_core_json_bool(const Jsonb *json, const char *key, bool *result)
 Numeric
 eduai_core_json_numeric(const Jsonb *json, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!eduai_core_json_get(json, key, &value) || value.type != jbvNumeric)
 		return NULL;
@@ -100,7 +100,7 @@ eduai_core_json_numeric(const Jsonb *json, const char *key)
 Jsonb *
 eduai_core_json_child(const Jsonb *json, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!eduai_core_json_get(json, key, &value) || value.type != jbvBinary)
 		return NULL;
@@ -159,7 +159,7 @@ static Jsonb *
 parse_guarded(const char *text, char **why)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	Jsonb	   *volatile json = NULL;
+	Jsonb *volatile json = NULL;
 
 	PG_TRY();
 	{
@@ -167,7 +167,7 @@ parse_guarded(const char *text, char **why)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
@@ -182,7 +182,7 @@ parse_guarded(const char *text, char **why)
 Jsonb *
 eduai_core_json_parse_bytes(const char *bytes, size_t length, char **why)
 {
-	char	   *text;
+	char *text;
 
 	if (length >= MaxAllocSize)
 	{

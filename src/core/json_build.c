@@ -26,7 +26,7 @@ eduai_core_json_end(EduaiJson *j)
 static void
 put_key(EduaiJson *j, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (key == NULL)
 		return;
@@ -46,7 +46,7 @@ eduai_core_json_put_value(EduaiJson *j, const char *key, const JsonbValue *value
 void
 eduai_core_json_put_null(EduaiJson *j, const char *key)
 {
-	JsonbValue	value = {.type = jbvNull};
+	JsonbValue value = {.type = jbvNull};
 
 	eduai_core_json_put_value(j, key, &value);
 }
@@ -54,7 +54,7 @@ eduai_core_json_put_null(EduaiJson *j, const char *key)
 void
 eduai_core_json_put_textn(EduaiJson *j, const char *key, const char *text, int length)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	value.type = jbvString;
 	value.val.string.val = pnstrdup(text, length);
@@ -74,7 +74,7 @@ eduai_core_json_put_text(EduaiJson *j, const char *key, const char *text)
 void
 eduai_core_json_put_numeric(EduaiJson *j, const char *key, Numeric number)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (number == NULL)
 	{
@@ -95,15 +95,14 @@ eduai_core_json_put_int(EduaiJson *j, const char *key, int64 number)
 void
 eduai_core_json_put_double(EduaiJson *j, const char *key, double number)
 {
-	eduai_core_json_put_numeric(j, key,
-								DatumGetNumeric(DirectFunctionCall1(float8_numeric,
-																	Float8GetDatum(number))));
+	eduai_core_json_put_numeric(
+		j, key, DatumGetNumeric(DirectFunctionCall1(float8_numeric, Float8GetDatum(number))));
 }
 
 void
 eduai_core_json_put_bool(EduaiJson *j, const char *key, bool boolean)
 {
-	JsonbValue	value = {.type = jbvBool};
+	JsonbValue value = {.type = jbvBool};
 
 	value.val.boolean = boolean;
 	eduai_core_json_put_value(j, key, &value);
@@ -112,7 +111,7 @@ eduai_core_json_put_bool(EduaiJson *j, const char *key, bool boolean)
 void
 eduai_core_json_put_json(EduaiJson *j, const char *key, const Jsonb *json)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (json == NULL)
 	{
@@ -135,8 +134,8 @@ void
 eduai_core_json_put_time(EduaiJson *j, const char *key, int64 timestamptz)
 {
 	struct pg_tm tm;
-	fsec_t		fsec;
-	char		text[MAXDATELEN + 1];
+	fsec_t fsec;
+	char text[MAXDATELEN + 1];
 
 	if (TIMESTAMP_NOT_FINITE(timestamptz) ||
 		timestamp2tm(timestamptz, NULL, &tm, &fsec, NULL, NULL) != 0)
@@ -144,8 +143,8 @@ eduai_core_json_put_time(EduaiJson *j, const char *key, int64 timestamptz)
 		eduai_core_json_put_null(j, key);
 		return;
 	}
-	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ",
-			 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, fsec);
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon,
+			 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, fsec);
 	eduai_core_json_put_text(j, key, text);
 }
 
@@ -178,16 +177,16 @@ eduai_core_json_close_array(EduaiJson *j)
 Jsonb *
 eduai_core_json_with_text(const Jsonb *json, const char *key, const char *value)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	if (eduai_core_json_is_object(json))
 	{
 		JsonbIterator *it = JsonbIteratorInit((JsonbContainer *) &json->root);
 		JsonbIteratorToken token;
-		JsonbValue	v;
+		JsonbValue v;
 
-		(void) JsonbIteratorNext(&it, &v, true);	/* WJB_BEGIN_OBJECT */
+		(void) JsonbIteratorNext(&it, &v, true); /* WJB_BEGIN_OBJECT */
 		while ((token = JsonbIteratorNext(&it, &v, true)) == WJB_KEY)
 		{
 			pushJsonbValue(&j.state, WJB_KEY, &v);

@@ -49,10 +49,10 @@ static bool ended_absent[EDUAI_MAX_DATABASES];
 static Oid
 connectable_database(const char *name)
 {
-	Relation	rel = table_open(DatabaseRelationId, AccessShareLock);
+	Relation rel = table_open(DatabaseRelationId, AccessShareLock);
 	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
-	HeapTuple	tuple;
-	Oid			oid = InvalidOid;
+	HeapTuple tuple;
+	Oid oid = InvalidOid;
 
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
@@ -70,7 +70,7 @@ static int
 slot_of(Oid oid)
 {
 	WorkerShared *shared = eduai_core_worker_shared;
-	int			found = -1;
+	int found = -1;
 
 	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < EDUAI_MAX_DATABASES && found < 0; i++)
@@ -84,8 +84,7 @@ slot_of(Oid oid)
 		}
 	LWLockRelease(&eduai_core_worker_lock->lock);
 	if (found < 0)
-		ereport(LOG,
-				(errmsg("eduai serves at most %d databases", EDUAI_MAX_DATABASES)));
+		ereport(LOG, (errmsg("eduai serves at most %d databases", EDUAI_MAX_DATABASES)));
 	return found;
 }
 
@@ -95,10 +94,9 @@ start_worker(int d, int k, const char *database)
 	DatabaseSlot *db = &eduai_core_worker_shared->databases[d];
 	BackgroundWorker worker = {0};
 	MemoryContext old;
-	bool		registered;
+	bool registered;
 
-	snprintf(worker.bgw_name, BGW_MAXLEN, "eduai %s %s",
-			 eduai_core_worker_kind(k)->name, database);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "eduai %s %s", eduai_core_worker_kind(k)->name, database);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "eduai %s", eduai_core_worker_kind(k)->name);
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "eduai");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "eduai_core_worker_main");
@@ -125,11 +123,10 @@ start_worker(int d, int k, const char *database)
 	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
 	db->workers[k].state = WORKER_NONE;
 	LWLockRelease(&eduai_core_worker_lock->lock);
-	ereport(LOG,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("no background worker is left for \"eduai %s\" of database \"%s\"",
-					eduai_core_worker_kind(k)->name, database),
-			 errhint("Raise max_worker_processes.")));
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				  errmsg("no background worker is left for \"eduai %s\" of database \"%s\"",
+						 eduai_core_worker_kind(k)->name, database),
+				  errhint("Raise max_worker_processes.")));
 }
 
 /* forgets workers that ended, and says when to try again */
@@ -140,7 +137,7 @@ reap(int d, TimestampTz now)
 
 	for (int k = 0; k < eduai_core_worker_kinds(); k++)
 	{
-		pid_t		pid;
+		pid_t pid;
 
 		if (handles[d][k] == NULL || GetBackgroundWorkerPid(handles[d][k], &pid) != BGWH_STOPPED)
 			continue;
@@ -160,11 +157,11 @@ reap(int d, TimestampTz now)
 static long
 patience(int d, TimestampTz now)
 {
-	bool		absent = eduai_core_worker_absent(&eduai_core_worker_shared->databases[d]);
-	long		passed = (long) ((now - ended_at[d]) / 1000);
+	bool absent = eduai_core_worker_absent(&eduai_core_worker_shared->databases[d]);
+	long passed = (long) ((now - ended_at[d]) / 1000);
 
 	if (ended_absent[d] && !absent)
-		return 0;				/* the extension was created since */
+		return 0; /* the extension was created since */
 	return Max(0, (absent ? RETRY_ABSENT_MS : RETRY_FAILED_MS) - Max(0, passed));
 }
 
@@ -172,10 +169,10 @@ patience(int d, TimestampTz now)
 static long
 serve(const char *name, TimestampTz now)
 {
-	Oid			oid = connectable_database(name);
-	int			d = OidIsValid(oid) ? slot_of(oid) : -1;
+	Oid oid = connectable_database(name);
+	int d = OidIsValid(oid) ? slot_of(oid) : -1;
 	DatabaseSlot *db;
-	long		wait;
+	long wait;
 
 	if (d < 0)
 		return RETRY_ABSENT_MS;
@@ -195,19 +192,18 @@ serve(const char *name, TimestampTz now)
 static long
 serve_all(void)
 {
-	char	   *list = pstrdup(eduai_core_worker_databases());
-	List	   *names;
-	ListCell   *cell;
-	long		next = RETRY_ABSENT_MS;
+	char *list = pstrdup(eduai_core_worker_databases());
+	List *names;
+	ListCell *cell;
+	long next = RETRY_ABSENT_MS;
 	TimestampTz now = GetCurrentTimestamp();
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
 	if (!SplitGUCList(list, ',', &names))
-		ereport(LOG,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid list syntax in parameter \"%s\"", "eduai.database")));
-	foreach(cell, names)
+		ereport(LOG, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					  errmsg("invalid list syntax in parameter \"%s\"", "eduai.database")));
+	foreach (cell, names)
 		next = Min(next, serve(lfirst(cell), now));
 	CommitTransactionCommand();
 	return next;
@@ -253,7 +249,7 @@ eduai_core_launcher_main(Datum arg)
 
 	for (;;)
 	{
-		long		next;
+		long next;
 
 		MemoryContextSwitchTo(context);
 		next = serve_all();

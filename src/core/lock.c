@@ -11,7 +11,7 @@
 uint64
 eduai_core_lock_key(const char *tenant, const char *name)
 {
-	uint64		h = hash_bytes_extended((const unsigned char *) tenant, strlen(tenant), 0);
+	uint64 h = hash_bytes_extended((const unsigned char *) tenant, strlen(tenant), 0);
 
 	return hash_bytes_extended((const unsigned char *) name, strlen(name), h);
 }
@@ -19,7 +19,7 @@ eduai_core_lock_key(const char *tenant, const char *name)
 static bool
 acquire(EduaiLockClass class, uint64 key, bool session, bool nowait)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, class);
 	return LockAcquire(&tag, ExclusiveLock, session, nowait) != LOCKACQUIRE_NOT_AVAIL;
@@ -40,8 +40,8 @@ eduai_core_lock_session(EduaiLockClass class, uint64 key, bool nowait)
 static int
 compare_keys(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a;
-	uint64		y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a;
+	uint64 y = *(const uint64 *) b;
 
 	return x < y ? -1 : x > y ? 1 : 0;
 }
@@ -63,7 +63,7 @@ eduai_core_lock_all(EduaiLockClass class, uint64 *keys, int n, bool nowait)
 void
 eduai_core_unlock_session(EduaiLockClass class, uint64 key)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, class);
 	LockRelease(&tag, ExclusiveLock, true);

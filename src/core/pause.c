@@ -19,13 +19,13 @@
 
 typedef struct PausePoint
 {
-	char		name[NAMEDATALEN];
+	char name[NAMEDATALEN];
 	pg_atomic_uint32 armed;
 	pg_atomic_uint32 waiting;
-	pg_atomic_uint32 reached;	/* how often, since it was armed */
+	pg_atomic_uint32 reached; /* how often, since it was armed */
 } PausePoint;
 
-bool		eduai_core_test_mode = false;
+bool eduai_core_test_mode = false;
 
 static PausePoint *points = NULL;
 static LWLockPadded *pause_lock = NULL;
@@ -56,16 +56,17 @@ pause_shmem_init(void *ptr)
 void
 eduai_core_pause_init(void)
 {
-	static const EduaiShmemPart part = {
-		.name = "eduai_pause", .size = pause_size, .init = pause_shmem_init,
-		.nlocks = 1, .address = (void **) &points, .locks = &pause_lock
-	};
+	static const EduaiShmemPart part = {.name = "eduai_pause",
+										.size = pause_size,
+										.init = pause_shmem_init,
+										.nlocks = 1,
+										.address = (void **) &points,
+										.locks = &pause_lock};
 
 	DefineCustomBoolVariable("eduai.test_mode",
 							 "Enables pause points, the test clock and other hands for tests.",
-							 "Never set it on a server that people use.",
-							 &eduai_core_test_mode, false, PGC_POSTMASTER, 0,
-							 NULL, NULL, NULL);
+							 "Never set it on a server that people use.", &eduai_core_test_mode,
+							 false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	eduai_core_shmem_register(&part);
 }
 
@@ -73,10 +74,9 @@ void
 eduai_core_require_test_mode(void)
 {
 	if (!eduai_core_test_mode)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this function is for tests"),
-				 errhint("Start the server with eduai.test_mode = on.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this function is for tests"),
+						errhint("Start the server with eduai.test_mode = on.")));
 }
 
 void
@@ -113,9 +113,8 @@ find_point(const char *name, bool make)
 			empty = &points[i];
 	}
 	if (make && empty == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no pause point is left for \"%s\"", name)));
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("no pause point is left for \"%s\"", name)));
 	return make ? empty : NULL;
 }
 
@@ -123,8 +122,8 @@ find_point(const char *name, bool make)
 Datum
 eduai_test_pause(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		arm = PG_GETARG_BOOL(1);
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool arm = PG_GETARG_BOOL(1);
 	PausePoint *point;
 
 	eduai_core_require_test_mode();
@@ -147,9 +146,9 @@ eduai_test_pause(PG_FUNCTION_ARGS)
 Datum
 eduai_test_paused(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	PausePoint *point;
-	uint32		waiting;
+	uint32 waiting;
 
 	eduai_core_require_test_mode();
 	eduai_core_require_preload("a pause point");

@@ -14,8 +14,12 @@
 
 extern PGDLLIMPORT bool eduai_core_test_mode;
 
-#define EDUAI_PAUSE(name) \
-	do { if (unlikely(eduai_core_test_mode)) eduai_core_pause(name); } while (0)
+#define EDUAI_PAUSE(name)                   \
+	do                                      \
+	{                                       \
+		if (unlikely(eduai_core_test_mode)) \
+			eduai_core_pause(name);         \
+	} while (0)
 
 extern void eduai_core_pause_init(void);
 extern void eduai_core_pause(const char *name);

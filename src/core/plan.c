@@ -13,7 +13,7 @@
 static void
 prepare(EduaiPlan *plan)
 {
-	SPIPlanPtr	prepared;
+	SPIPlanPtr prepared;
 
 	if (plan->plan != NULL)
 		return;
@@ -42,15 +42,15 @@ eduai_core_run(EduaiPlan *plan, Datum *args, const char *nulls)
 uint64
 eduai_core_run_latest(EduaiPlan *plan, Datum *args, const char *nulls)
 {
-	Snapshot	snapshot;
-	uint64		n;
+	Snapshot snapshot;
+	uint64 n;
 
 	prepare(plan);
 	if (!ActiveSnapshotSet() && !IsolationUsesXactSnapshot())
 		return check(SPI_execute_plan(plan->plan, args, nulls, false, 0));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	n = check(SPI_execute_snapshot(plan->plan, args, nulls, snapshot, InvalidSnapshot,
-								   false, true, 0));
+	n = check(
+		SPI_execute_snapshot(plan->plan, args, nulls, snapshot, InvalidSnapshot, false, true, 0));
 	UnregisterSnapshot(snapshot);
 	return n;
 }
@@ -70,8 +70,8 @@ eduai_core_text(uint64 row, int column)
 int64
 eduai_core_int64(uint64 row, int column, int64 if_null)
 {
-	bool		isnull;
-	Datum		value = eduai_core_value(row, column, &isnull);
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
 
 	if (isnull)
 		return if_null;
@@ -89,11 +89,11 @@ eduai_core_int64(uint64 row, int column, int64 if_null)
 Datum
 eduai_core_datum_array(const Datum *values, const bool *nulls, int n, Oid element)
 {
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int			dims[1] = {n};
-	int			lbs[1] = {1};
+	int16 typlen;
+	bool typbyval;
+	char typalign;
+	int dims[1] = {n};
+	int lbs[1] = {1};
 
 	if (n == 0)
 		return PointerGetDatum(construct_empty_array(element));
@@ -105,7 +105,7 @@ eduai_core_datum_array(const Datum *values, const bool *nulls, int n, Oid elemen
 Datum
 eduai_core_int8_array(const int64 *values, const bool *nulls, int n)
 {
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *datums = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 		datums[i] = Int64GetDatum(values[i]);
@@ -115,7 +115,7 @@ eduai_core_int8_array(const int64 *values, const bool *nulls, int n)
 Datum
 eduai_core_int4_array(const int32 *values, const bool *nulls, int n)
 {
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *datums = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 		datums[i] = Int32GetDatum(values[i]);
@@ -125,8 +125,8 @@ eduai_core_int4_array(const int32 *values, const bool *nulls, int n)
 Datum
 eduai_core_text_array(char *const *values, int n)
 {
-	Datum	   *datums = palloc(sizeof(Datum) * Max(n, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(n, 1));
+	Datum *datums = palloc(sizeof(Datum) * Max(n, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 	{

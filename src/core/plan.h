@@ -16,9 +16,9 @@
 typedef struct EduaiPlan
 {
 	const char *sql;
-	int			nargs;
-	Oid			types[EDUAI_PLAN_ARGS];
-	SPIPlanPtr	plan;			/* NULL until first used */
+	int nargs;
+	Oid types[EDUAI_PLAN_ARGS];
+	SPIPlanPtr plan; /* NULL until first used */
 } EduaiPlan;
 
 /*
@@ -37,13 +37,13 @@ extern uint64 eduai_core_run_latest(EduaiPlan *plan, Datum *args, const char *nu
 
 /* Value of a column (1-based) of row "row" of SPI_tuptable. */
 extern Datum eduai_core_value(uint64 row, int column, bool *isnull);
-extern char *eduai_core_text(uint64 row, int column);	/* NULL when null */
+extern char *eduai_core_text(uint64 row, int column); /* NULL when null */
 extern int64 eduai_core_int64(uint64 row, int column, int64 if_null);
 
 /* One-dimensional array Datums for "unnest($1::bigint[], ...)" statements. */
 extern Datum eduai_core_int8_array(const int64 *values, const bool *nulls, int n);
 extern Datum eduai_core_int4_array(const int32 *values, const bool *nulls, int n);
-extern Datum eduai_core_text_array(char *const *values, int n);	/* NULL entries become NULL */
+extern Datum eduai_core_text_array(char *const *values, int n); /* NULL entries become NULL */
 extern Datum eduai_core_datum_array(const Datum *values, const bool *nulls, int n, Oid element);
 
 #endif

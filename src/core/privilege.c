@@ -15,18 +15,24 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 
+/*
+ * pg_temp is named, and last: unnamed it would be searched first, and a
+ * caller's temporary type "text" would stand for ours.
+ */
+#define SAFE_PATH "pg_catalog, pg_temp"
+
 /* pg_extension has no syscache; the schema's oid says when to look again */
-static Oid	known_schema = InvalidOid;
-static Oid	known_owner = InvalidOid;
+static Oid known_schema = InvalidOid;
+static Oid known_owner = InvalidOid;
 
 static Oid
 extension_owner(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
+	HeapTuple tuple;
+	Oid owner = InvalidOid;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("eduai"));
@@ -48,17 +54,16 @@ eduai_core_schema(void)
 Oid
 eduai_core_owner(void)
 {
-	Oid			schema = eduai_core_schema();
+	Oid schema = eduai_core_schema();
 
 	if (schema != known_schema)
 	{
-		Oid			owner = extension_owner();
+		Oid owner = extension_owner();
 
 		if (!OidIsValid(owner))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("extension \"eduai\" does not exist"),
-					 errhint("Run CREATE EXTENSION eduai in this database.")));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+							errmsg("extension \"eduai\" does not exist"),
+							errhint("Run CREATE EXTENSION eduai in this database.")));
 		known_owner = owner;
 		known_schema = schema;
 	}
@@ -66,26 +71,25 @@ eduai_core_owner(void)
 }
 
 static void
-enter(Oid role, int context_flags, const char *path, EduaiPrivilege *saved)
+enter(Oid role, int context_flags, EduaiPrivilege *saved)
 {
 	GetUserIdAndSecContext(&saved->caller, &saved->sec_context);
 	SetUserIdAndSecContext(role, saved->sec_context | context_flags);
 	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", path, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("search_path", SAFE_PATH, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 }
 
 void
 eduai_core_enter(EduaiPrivilege *saved)
 {
-	enter(eduai_core_owner(), SECURITY_LOCAL_USERID_CHANGE, "pg_catalog", saved);
+	enter(eduai_core_owner(), SECURITY_LOCAL_USERID_CHANGE, saved);
 }
 
 void
 eduai_core_enter_role(Oid role, EduaiPrivilege *saved)
 {
-	enter(role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION,
-		  "pg_catalog, pg_temp", saved);
+	enter(role, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION, saved);
 }
 
 void

@@ -14,17 +14,17 @@
 
 typedef struct EduaiPrivilege
 {
-	Oid			caller;			/* the role that called the function */
-	int			sec_context;
-	int			guc_level;
+	Oid caller; /* the role that called the function */
+	int sec_context;
+	int guc_level;
 } EduaiPrivilege;
 
 extern void eduai_core_enter(EduaiPrivilege *saved);
 extern void eduai_core_leave(const EduaiPrivilege *saved);
 
 /* The schema eduai, and the owner of the extension. */
-extern Oid	eduai_core_schema(void);
-extern Oid	eduai_core_owner(void);
+extern Oid eduai_core_schema(void);
+extern Oid eduai_core_owner(void);
 
 /*
  * Switches to "role" for user-supplied code (a reducer, a handler), with

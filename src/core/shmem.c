@@ -12,7 +12,7 @@
 #define MAX_PARTS 16
 
 static const EduaiShmemPart *parts[MAX_PARTS];
-static int	nparts = 0;
+static int nparts = 0;
 static bool preloading = false;
 static bool attached = false;
 
@@ -42,7 +42,7 @@ startup(void)
 	for (int i = 0; i < nparts; i++)
 	{
 		const EduaiShmemPart *part = parts[i];
-		bool		found;
+		bool found;
 
 		*part->address = ShmemInitStruct(part->name, part->size(), &found);
 		if (!found)
@@ -87,8 +87,7 @@ eduai_core_require_preload(const char *what)
 {
 	if (attached)
 		return;
-	ereport(ERROR,
-			(errcode(EDUAI_NOT_PRELOADED),
-			 errmsg("%s needs eduai to be loaded at server start", what),
-			 errhint("Add eduai to shared_preload_libraries and restart the server.")));
+	ereport(ERROR, (errcode(EDUAI_NOT_PRELOADED),
+					errmsg("%s needs eduai to be loaded at server start", what),
+					errhint("Add eduai to shared_preload_libraries and restart the server.")));
 }

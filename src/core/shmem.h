@@ -15,12 +15,12 @@
 
 typedef struct EduaiShmemPart
 {
-	const char *name;			/* also the LWLock tranche: eduai_<room>... */
-	Size		(*size) (void); /* called once the settings are final */
-	void		(*init) (void *ptr);	/* called once, in the postmaster */
-	int			nlocks;			/* LWLocks to reserve, 0 for none */
-	void	  **address;		/* where to put the part's address */
-	LWLockPadded **locks;		/* where to put the locks' address; may be NULL */
+	const char *name;        /* also the LWLock tranche: eduai_<room>... */
+	Size (*size)(void);      /* called once the settings are final */
+	void (*init)(void *ptr); /* called once, in the postmaster */
+	int nlocks;              /* LWLocks to reserve, 0 for none */
+	void **address;          /* where to put the part's address */
+	LWLockPadded **locks;    /* where to put the locks' address; may be NULL */
 } EduaiShmemPart;
 
 /* Installs the hooks; the first call of _PG_init(). */

@@ -22,27 +22,27 @@
 #include "commands/dbcommands.h"
 
 #define MAX_REPORTERS 16
-#define MAX_SECTIONS 16
+#define MAX_SECTIONS  16
 
 typedef struct Problem
 {
 	const char *code;
 	const char *severity;
-	TimestampTz since;			/* 0: unknown */
-	char	   *detail;
-	char	   *hint;
+	TimestampTz since; /* 0: unknown */
+	char *detail;
+	char *hint;
 } Problem;
 
 struct EduaiHealth
 {
-	int			nsections;
+	int nsections;
 	const char *names[MAX_SECTIONS];
 	const Jsonb *sections[MAX_SECTIONS];
-	List	   *problems;		/* of Problem */
+	List *problems; /* of Problem */
 };
 
 static EduaiHealthReporter reporters[MAX_REPORTERS];
-static int	nreporters = 0;
+static int nreporters = 0;
 static char *fleet_setting = NULL;
 
 PG_FUNCTION_INFO_V1(eduai_version);
@@ -53,10 +53,10 @@ PG_FUNCTION_INFO_V1(eduai_health_problems);
 void
 eduai_core_status_init(void)
 {
-	DefineCustomStringVariable("eduai.fleet",
-							   "Names the fleet of servers this one belongs to.",
-							   "A physical copy (staging) with another name dispatches nothing until adopted.",
-							   &fleet_setting, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"eduai.fleet", "Names the fleet of servers this one belongs to.",
+		"A physical copy (staging) with another name dispatches nothing until adopted.",
+		&fleet_setting, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 void
@@ -77,10 +77,10 @@ eduai_core_health_section(EduaiHealth *health, const char *name, const Jsonb *se
 }
 
 void
-eduai_core_health_problem(EduaiHealth *health, const char *code, const char *severity,
-						  int64 since, const char *detail, const char *hint)
+eduai_core_health_problem(EduaiHealth *health, const char *code, const char *severity, int64 since,
+						  const char *detail, const char *hint)
 {
-	Problem    *problem = palloc(sizeof(Problem));
+	Problem *problem = palloc(sizeof(Problem));
 
 	problem->code = code;
 	problem->severity = severity;
@@ -112,14 +112,14 @@ eduai_home(PG_FUNCTION_ARGS)
 static bool
 database_is_served(void)
 {
-	char	   *mine = get_database_name(MyDatabaseId);
-	char	   *list = pstrdup(eduai_core_worker_databases());
-	List	   *names;
-	ListCell   *cell;
+	char *mine = get_database_name(MyDatabaseId);
+	char *list = pstrdup(eduai_core_worker_databases());
+	List *names;
+	ListCell *cell;
 
 	if (mine == NULL || !SplitGUCList(list, ',', &names))
 		return false;
-	foreach(cell, names)
+	foreach (cell, names)
 		if (strcmp(lfirst(cell), mine) == 0)
 			return true;
 	return false;
@@ -150,17 +150,18 @@ report_absent_worker(EduaiHealth *health, int kind, DatabaseSlot *db)
 	const char *name = eduai_core_worker_kind(kind)->name;
 
 	if (!database_is_served())
-		eduai_core_health_problem(health, "database_not_served", "critical", 0,
-								  "eduai.database does not name this database, so nothing is dispatched.",
-								  "Add it to eduai.database and reload the configuration.");
+		eduai_core_health_problem(
+			health, "database_not_served", "critical", 0,
+			"eduai.database does not name this database, so nothing is dispatched.",
+			"Add it to eduai.database and reload the configuration.");
 	else if (db != NULL && db->stopped)
 		eduai_core_health_problem(health, "workers_stopped", "critical", 0,
 								  "The workers were stopped by stop_workers().",
 								  "Call eduai.start_workers().");
 	else
-		eduai_core_health_problem(health, "worker_not_running", "critical", 0,
-								  psprintf("The %s is not running.", name),
-								  "Look for its error in the server log; see also max_worker_processes.");
+		eduai_core_health_problem(
+			health, "worker_not_running", "critical", 0, psprintf("The %s is not running.", name),
+			"Look for its error in the server log; see also max_worker_processes.");
 }
 
 /* "workers" is an array, so it is built inside an object and taken out */
@@ -189,9 +190,9 @@ static const char *
 overall_status(const EduaiHealth *health)
 {
 	const char *status = "ok";
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, health->problems)
+	foreach (cell, health->problems)
 	{
 		if (strcmp(((Problem *) lfirst(cell))->severity, "critical") == 0)
 			return "down";
@@ -203,12 +204,12 @@ overall_status(const EduaiHealth *health)
 static void
 put_problems(EduaiJson *j, const EduaiHealth *health)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	eduai_core_json_open_array(j, "problems");
-	foreach(cell, health->problems)
+	foreach (cell, health->problems)
 	{
-		Problem    *p = lfirst(cell);
+		Problem *p = lfirst(cell);
 
 		eduai_core_json_open_object(j, NULL);
 		eduai_core_json_put_text(j, "code", p->code);
@@ -233,7 +234,7 @@ collect(EduaiHealth *health)
 	SPI_connect();
 	MemoryContextSwitchTo(caller);
 	for (int i = 0; i < nreporters; i++)
-		reporters[i] (health);
+		reporters[i](health);
 	SPI_finish();
 	MemoryContextSwitchTo(caller);
 	eduai_core_leave(&saved);
@@ -243,7 +244,7 @@ Datum
 eduai_health(PG_FUNCTION_ARGS)
 {
 	EduaiHealth health = {0};
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	report_workers(&health, &j);
@@ -261,22 +262,20 @@ eduai_health_problems(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	EduaiHealth health = {0};
-	EduaiJson	j;
-	ListCell   *cell;
+	EduaiJson j;
+	ListCell *cell;
 
 	eduai_core_json_begin(&j);
 	report_workers(&health, &j);
 	collect(&health);
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(cell, health.problems)
+	foreach (cell, health.problems)
 	{
-		Problem    *p = lfirst(cell);
-		Datum		values[5] = {
-			CStringGetTextDatum(p->code), CStringGetTextDatum(p->severity),
-			TimestampTzGetDatum(p->since), CStringGetTextDatum(p->detail),
-			p->hint ? CStringGetTextDatum(p->hint) : (Datum) 0
-		};
-		bool		nulls[5] = {false, false, p->since == 0, false, p->hint == NULL};
+		Problem *p = lfirst(cell);
+		Datum values[5] = {CStringGetTextDatum(p->code), CStringGetTextDatum(p->severity),
+						   TimestampTzGetDatum(p->since), CStringGetTextDatum(p->detail),
+						   p->hint ? CStringGetTextDatum(p->hint) : (Datum) 0};
+		bool nulls[5] = {false, false, p->since == 0, false, p->hint == NULL};
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}

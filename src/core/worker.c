@@ -28,7 +28,7 @@ LWLockPadded *eduai_core_worker_lock = NULL;
 
 static char *databases_setting = NULL;
 static const EduaiWorkerKind *kinds[EDUAI_WORKER_KINDS];
-static int	nkinds = 0;
+static int nkinds = 0;
 
 /* of this transaction: kinds to wake, the launcher to wake, the extension dropped */
 static uint32 pending_kinds = 0;
@@ -179,7 +179,7 @@ on_object_access(ObjectAccessType access, Oid classid, Oid objectid, int subid, 
 		prev_object_access(access, classid, objectid, subid, arg);
 	if (access == OAT_DROP && classid == ExtensionRelationId)
 	{
-		char	   *name = get_extension_name(objectid);
+		char *name = get_extension_name(objectid);
 
 		if (name != NULL && strcmp(name, "eduai") == 0)
 			pending_drop = true;
@@ -189,21 +189,22 @@ on_object_access(ObjectAccessType access, Oid classid, Oid objectid, int subid, 
 void
 eduai_core_worker_init(void)
 {
-	static const EduaiShmemPart part = {
-		.name = "eduai_worker", .size = worker_size, .init = worker_shmem_init,
-		.nlocks = 1, .address = (void **) &eduai_core_worker_shared,
-		.locks = &eduai_core_worker_lock
-	};
-	static const EduaiXactHooks hooks = {
-		.name = "worker", .rank = EDUAI_RANK_WORKER,
-		.commit = on_commit, .abort = forget_pending, .prepare = forget_pending
-	};
+	static const EduaiShmemPart part = {.name = "eduai_worker",
+										.size = worker_size,
+										.init = worker_shmem_init,
+										.nlocks = 1,
+										.address = (void **) &eduai_core_worker_shared,
+										.locks = &eduai_core_worker_lock};
+	static const EduaiXactHooks hooks = {.name = "worker",
+										 .rank = EDUAI_RANK_WORKER,
+										 .commit = on_commit,
+										 .abort = forget_pending,
+										 .prepare = forget_pending};
 	BackgroundWorker launcher = {0};
 
-	DefineCustomStringVariable("eduai.database",
-							   "The databases that eduai's workers serve, separated by commas.",
-							   NULL, &databases_setting, "postgres", PGC_SIGHUP,
-							   GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"eduai.database", "The databases that eduai's workers serve, separated by commas.", NULL,
+		&databases_setting, "postgres", PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 	eduai_core_shmem_register(&part);
 	eduai_core_xact_register(&hooks);
 	prev_object_access = object_access_hook;
@@ -224,7 +225,7 @@ eduai_core_worker_init(void)
 static bool
 any_worker(DatabaseSlot *db)
 {
-	bool		any = false;
+	bool any = false;
 
 	LWLockAcquire(&eduai_core_worker_lock->lock, LW_SHARED);
 	for (int k = 0; k < nkinds; k++)

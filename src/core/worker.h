@@ -18,8 +18,8 @@
 
 typedef struct EduaiWorkerKind
 {
-	const char *name;			/* "dispatcher": shown as "eduai dispatcher" */
-	void		(*run) (void);
+	const char *name; /* "dispatcher": shown as "eduai dispatcher" */
+	void (*run)(void);
 } EduaiWorkerKind;
 
 #define EDUAI_WORKER_KINDS 4
@@ -27,7 +27,7 @@ typedef struct EduaiWorkerKind
 extern void eduai_core_worker_init(void);
 
 /* Registers a static kind; the index identifies it in the calls below. */
-extern int	eduai_core_worker_register(const EduaiWorkerKind *kind);
+extern int eduai_core_worker_register(const EduaiWorkerKind *kind);
 
 /*
  * Asks for the worker of this database to be woken when this transaction
@@ -50,7 +50,7 @@ typedef enum EduaiWake
 } EduaiWake;
 
 /* Sleeps until the latch, the descriptor or the timeout; counts its wake-ups. */
-extern int	eduai_core_worker_wait(long timeout_ms);
+extern int eduai_core_worker_wait(long timeout_ms);
 
 /* True once somebody asked for work since the last call; clears the request. */
 extern bool eduai_core_worker_requested(void);

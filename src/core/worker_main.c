@@ -66,7 +66,7 @@ static void
 pin_settings(void)
 {
 	static const char *const pins[][2] = {
-		{"search_path", "pg_catalog"},
+		{"search_path", "pg_catalog, pg_temp"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
@@ -90,11 +90,11 @@ pin_settings(void)
 static char *
 installed_version(void)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	char	   *version = NULL;
+	HeapTuple tuple;
+	char *version = NULL;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("eduai"));
@@ -102,9 +102,9 @@ installed_version(void)
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, Anum_pg_extension_extversion,
-										 RelationGetDescr(rel), &isnull);
+		bool isnull;
+		Datum value =
+			heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(rel), &isnull);
 
 		version = isnull ? NULL : TextDatumGetCString(value);
 	}
@@ -116,17 +116,18 @@ installed_version(void)
 static bool
 extension_matches(void)
 {
-	char	   *version;
-	bool		matches;
+	char *version;
+	bool matches;
 
 	StartTransactionCommand();
 	version = installed_version();
 	matches = version != NULL && strcmp(version, EDUAI_VERSION) == 0;
 	if (version != NULL && !matches)
-		ereport(LOG,
-				(errmsg("eduai's library is version %s, but database \"%s\" has version %s installed",
-						EDUAI_VERSION, MyBgworkerEntry->bgw_extra, version),
-				 errhint("Run ALTER EXTENSION eduai UPDATE.")));
+		ereport(
+			LOG,
+			(errmsg("eduai's library is version %s, but database \"%s\" has version %s installed",
+					EDUAI_VERSION, MyBgworkerEntry->bgw_extra, version),
+			 errhint("Run ALTER EXTENSION eduai UPDATE.")));
 	CommitTransactionCommand();
 	return matches;
 }
@@ -134,10 +135,10 @@ extension_matches(void)
 void
 eduai_core_worker_main(Datum arg)
 {
-	int			index = DatumGetInt32(arg);
-	int			kind = index % EDUAI_WORKER_KINDS;
-	int64		epoch = (int64) (eduai_core_random() >> 1);
-	uint32		installs;
+	int index = DatumGetInt32(arg);
+	int kind = index % EDUAI_WORKER_KINDS;
+	int64 epoch = (int64) (eduai_core_random() >> 1);
+	uint32 installs;
 
 	my_database = &eduai_core_worker_shared->databases[index / EDUAI_WORKER_KINDS];
 	my_slot = &my_database->workers[kind];
@@ -190,9 +191,9 @@ count_wakes(int wakes)
 int
 eduai_core_worker_wait(long timeout_ms)
 {
-	WaitEvent	events[3];
-	int			n;
-	int			wakes = 0;
+	WaitEvent events[3];
+	int n;
+	int wakes = 0;
 
 	if (wait_set == NULL)
 		eduai_core_worker_watch(-1);
@@ -224,8 +225,8 @@ eduai_core_worker_wait(long timeout_ms)
 bool
 eduai_core_worker_requested(void)
 {
-	uint32		now = pg_atomic_read_u32(&my_slot->requests);
-	bool		requested = now != seen_requests;
+	uint32 now = pg_atomic_read_u32(&my_slot->requests);
+	bool requested = now != seen_requests;
 
 	seen_requests = now;
 	return requested;
@@ -246,7 +247,7 @@ eduai_core_worker_epoch(void)
 bool
 eduai_core_worker_reloaded(void)
 {
-	bool		was = reloaded;
+	bool was = reloaded;
 
 	reloaded = false;
 	return was;

@@ -17,23 +17,23 @@
 #include "storage/condition_variable.h"
 
 #define EDUAI_MAX_DATABASES 64
-#define EDUAI_NO_PROC (-1)
+#define EDUAI_NO_PROC       (-1)
 
 typedef enum WorkerState
 {
 	WORKER_NONE,
-	WORKER_STARTING,			/* the launcher registered it */
+	WORKER_STARTING, /* the launcher registered it */
 	WORKER_RUNNING
 } WorkerState;
 
 typedef struct WorkerSlot
 {
 	WorkerState state;
-	pid_t		pid;
-	volatile int proc;			/* of allProcs, or EDUAI_NO_PROC */
-	int64		epoch;
+	pid_t pid;
+	volatile int proc; /* of allProcs, or EDUAI_NO_PROC */
+	int64 epoch;
 	TimestampTz started_at;
-	pg_atomic_uint32 requests;	/* wake requests so far */
+	pg_atomic_uint32 requests; /* wake requests so far */
 	pg_atomic_uint64 latch_wakes;
 	pg_atomic_uint64 fd_wakes;
 	pg_atomic_uint64 timeout_wakes;
@@ -41,8 +41,8 @@ typedef struct WorkerSlot
 
 typedef struct DatabaseSlot
 {
-	Oid			oid;			/* InvalidOid: free */
-	bool		stopped;		/* by stop_workers() */
+	Oid oid;      /* InvalidOid: free */
+	bool stopped; /* by stop_workers() */
 	/*
 	 * A database without the extension (or with another version) is absent:
 	 * absent_mark is then installs + 1.  CREATE EXTENSION raises installs, so
@@ -50,8 +50,8 @@ typedef struct DatabaseSlot
 	 */
 	pg_atomic_uint32 installs;
 	pg_atomic_uint32 absent_mark;
-	ConditionVariable left;		/* a worker ended */
-	WorkerSlot	workers[EDUAI_WORKER_KINDS];
+	ConditionVariable left; /* a worker ended */
+	WorkerSlot workers[EDUAI_WORKER_KINDS];
 } DatabaseSlot;
 
 typedef struct WorkerShared
@@ -64,7 +64,7 @@ extern WorkerShared *eduai_core_worker_shared;
 extern LWLockPadded *eduai_core_worker_lock;
 
 extern const EduaiWorkerKind *eduai_core_worker_kind(int index);
-extern int	eduai_core_worker_kinds(void);
+extern int eduai_core_worker_kinds(void);
 extern char *eduai_core_worker_databases(void);
 
 /* The slot of a database; NULL when it has none.  The caller holds the lock, or needs no more than a hint. */

@@ -7,14 +7,15 @@
 
 #define MAX_HOOKS 16
 
-static const EduaiXactHooks *hooks[MAX_HOOKS];	/* ordered by rank */
-static int	nhooks = 0;
+static const EduaiXactHooks *hooks[MAX_HOOKS]; /* ordered by rank */
+static int nhooks = 0;
 
-#define RUN(member) \
-	do { \
+#define RUN(member)                      \
+	do                                   \
+	{                                    \
 		for (int i = 0; i < nhooks; i++) \
-			if (hooks[i]->member) \
-				hooks[i]->member(); \
+			if (hooks[i]->member)        \
+				hooks[i]->member();      \
 	} while (0)
 
 static void
@@ -61,7 +62,7 @@ eduai_core_xact_init(void)
 void
 eduai_core_xact_register(const EduaiXactHooks *new)
 {
-	int			at = nhooks;
+	int at = nhooks;
 
 	if (nhooks >= MAX_HOOKS)
 		elog(FATAL, "too many transaction hooks");

@@ -15,24 +15,23 @@
 #include "postgres.h"
 #include "access/xact.h"
 
-#define EDUAI_RANK_EVENTS 10
+#define EDUAI_RANK_EVENTS      10
 #define EDUAI_RANK_PROJECTIONS 20
-#define EDUAI_RANK_QUEUE 30
-#define EDUAI_RANK_GATEWAY 40
-#define EDUAI_RANK_WORKER 80
-#define EDUAI_RANK_CACHE 90
+#define EDUAI_RANK_QUEUE       30
+#define EDUAI_RANK_GATEWAY     40
+#define EDUAI_RANK_WORKER      80
+#define EDUAI_RANK_CACHE       90
 
 typedef struct EduaiXactHooks
 {
 	const char *name;
-	int			rank;
-	void		(*pre_commit) (void);
-	void		(*pre_prepare) (void);
-	void		(*commit) (void);
-	void		(*abort) (void);
-	void		(*prepare) (void);	/* the transaction left this session */
-	void		(*subxact) (SubXactEvent event, SubTransactionId mine,
-							SubTransactionId parent);
+	int rank;
+	void (*pre_commit)(void);
+	void (*pre_prepare)(void);
+	void (*commit)(void);
+	void (*abort)(void);
+	void (*prepare)(void); /* the transaction left this session */
+	void (*subxact)(SubXactEvent event, SubTransactionId mine, SubTransactionId parent);
 } EduaiXactHooks;
 
 extern void eduai_core_xact_init(void);

@@ -4,8 +4,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "core/privilege.h"
 #include "core/tenant.h"
+#include "events/enter.h"
 #include "events/read.h"
 #include "events/validate.h"
 #include "executor/spi.h"
@@ -98,7 +98,7 @@ eduai_read_stream(PG_FUNCTION_ARGS)
 	args[1] = PG_GETARG_DATUM(0);
 	args[2] = PG_ARGISNULL(1) ? Int64GetDatum(is_backward ? PG_INT64_MAX : 1) : PG_GETARG_DATUM(1);
 	args[3] = Int64GetDatum(PG_GETARG_INT32(2));
-	eduai_core_enter(&saved);
+	eduai_events_enter(&saved);
 	SPI_connect();
 	n = eduai_events_query(is_backward ? &backward : &forward, args);
 	for (uint64 row = 0; row < n; row++)
@@ -121,7 +121,7 @@ eduai_stream_version(PG_FUNCTION_ARGS)
 	tenant = eduai_core_tenant();
 	args[0] = CStringGetTextDatum(tenant);
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_core_enter(&saved);
+	eduai_events_enter(&saved);
 	SPI_connect();
 	if (eduai_events_query(&last, args) > 0)
 		version = eduai_core_int64(0, 1, 0);

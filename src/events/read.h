@@ -11,7 +11,7 @@
  * Runs a SELECT in the snapshot of the statement that called the function, so
  * that a STABLE function agrees with the rest of its query; it sees what the
  * transaction wrote before that statement.  Call it inside SPI, between
- * eduai_core_enter() and leave(); rows are in SPI_tuptable, their number is
+ * eduai_events_enter() and eduai_core_leave(); rows are in SPI_tuptable, their number is
  * returned.
  */
 extern uint64 eduai_events_query(EduaiPlan *plan, Datum *args);

@@ -18,9 +18,9 @@ typedef struct Kind
 {
 	const char *kind;
 	const Adapter *adapter;
-	bool		embeddings;
-	bool		images;
-	bool		transcription;
+	bool embeddings;
+	bool images;
+	bool transcription;
 } Kind;
 
 static const Kind kinds[] = {
@@ -86,9 +86,9 @@ eduai_gateway_outcome_new(GatewayCall *call)
 static char *
 scrubbed(char *message, const char *key)
 {
-	size_t		length = key != NULL ? strlen(key) : 0;
+	size_t length = key != NULL ? strlen(key) : 0;
 	StringInfoData clean;
-	char	   *found;
+	char *found;
 
 	if (length < 4 || strstr(message, key) == NULL)
 		return message;
@@ -134,25 +134,24 @@ finish_message(const GatewayCall *call, CallOutcome *outcome)
 static void
 caught(const GatewayCall *call, CallOutcome *outcome, const char *doing)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(call->context);
 	error = CopyErrorData();
 	FlushErrorState();
 	/* the message may quote the payload or the answer: only its class is told */
-	eduai_gateway_outcome_fail(outcome, CALL_RETRY, "internal_error",
-							   "could not %s (SQLSTATE %s)", doing,
-							   unpack_sql_state(error->sqlerrcode));
+	eduai_gateway_outcome_fail(outcome, CALL_RETRY, "internal_error", "could not %s (SQLSTATE %s)",
+							   doing, unpack_sql_state(error->sqlerrcode));
 }
 
 static void
 add_provider_headers(const Provider *provider, WireRequest *request)
 {
-	Jsonb	   *headers = eduai_core_json_child(provider->options, "headers");
+	Jsonb *headers = eduai_core_json_child(provider->options, "headers");
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	name;
-	JsonbValue	value;
+	JsonbValue name;
+	JsonbValue value;
 
 	if (!eduai_core_json_is_object(headers))
 		return;
@@ -163,8 +162,7 @@ add_provider_headers(const Provider *provider, WireRequest *request)
 			continue;
 		(void) JsonbIteratorNext(&it, &value, true);
 		if (value.type == jbvString)
-			eduai_gateway_add_header(request,
-									 pnstrdup(name.val.string.val, name.val.string.len),
+			eduai_gateway_add_header(request, pnstrdup(name.val.string.val, name.val.string.len),
 									 pnstrdup(value.val.string.val, value.val.string.len));
 	}
 }
@@ -231,11 +229,10 @@ is_visible_ascii(const char *text)
 }
 
 static void
-read_response(GatewayCall *call, const WireResponse *response, int64 now_unix,
-			  CallOutcome *outcome)
+read_response(GatewayCall *call, const WireResponse *response, int64 now_unix, CallOutcome *outcome)
 {
 	const Kind *kind = find_kind(call->instance->provider->kind);
-	Numeric		given;
+	Numeric given;
 
 	outcome->http_status = response->http_status;
 	outcome->cost_usd = NULL;

@@ -14,29 +14,29 @@
 
 typedef struct WireRequest
 {
-	char	   *url;
-	char	  **headers;		/* "Name: value"; the key's header among them: never log */
-	int			nheaders;
-	char	   *body;			/* JSON, UTF-8 */
-	size_t		body_length;
+	char *url;
+	char **headers; /* "Name: value"; the key's header among them: never log */
+	int nheaders;
+	char *body; /* JSON, UTF-8 */
+	size_t body_length;
 	/* a multipart upload instead of body, when file is set */
-	char	   *file;
-	size_t		file_length;
-	char	   *file_name;
-	char	   *file_type;
-	char	  **fields;			/* name, value, name, value ... */
-	int			nfields;
+	char *file;
+	size_t file_length;
+	char *file_name;
+	char *file_type;
+	char **fields; /* name, value, name, value ... */
+	int nfields;
 } WireRequest;
 
 typedef struct WireResponse
 {
-	int			http_status;
-	const char *body;			/* not NUL-terminated */
-	size_t		body_length;
+	int http_status;
+	const char *body; /* not NUL-terminated */
+	size_t body_length;
 	/* headers that adapters read; NULL when absent, NUL-terminated */
 	const char *retry_after;
 	const char *retry_after_ms;
-	const char *should_retry;	/* x-should-retry */
+	const char *should_retry; /* x-should-retry */
 	const char *content_type;
 	const char *request_id;
 } WireResponse;
@@ -45,10 +45,10 @@ typedef struct Adapter
 {
 	const char *kind;
 	/* false: the payload cannot be sent; "outcome" says why (CALL_FATAL) */
-	bool		(*build) (const GatewayCall *call, WireRequest *request, CallOutcome *outcome);
+	bool (*build)(const GatewayCall *call, WireRequest *request, CallOutcome *outcome);
 	/* reads a complete response, whatever its status */
-	void		(*read) (const GatewayCall *call, const WireResponse *response, int64 now_unix,
-						 CallOutcome *outcome);
+	void (*read)(const GatewayCall *call, const WireResponse *response, int64 now_unix,
+				 CallOutcome *outcome);
 	/* what answers a free GET (a health check), relative to base_url; NULL: none */
 	const char *health_path;
 } Adapter;
@@ -60,8 +60,8 @@ typedef struct Adapter
  * cost, and messages that are short, legible and without the key.
  */
 extern CallOutcome *eduai_gateway_outcome_new(GatewayCall *call);
-extern bool eduai_gateway_request_build(GatewayCall *call, WireRequest *request,
-										CallOutcome *outcome);
+extern bool
+eduai_gateway_request_build(GatewayCall *call, WireRequest *request, CallOutcome *outcome);
 extern void eduai_gateway_response_read(GatewayCall *call, const WireResponse *response,
 										int64 now_unix, CallOutcome *outcome);
 

@@ -12,7 +12,7 @@
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
 
-#define DEFAULT_VERSION	   "2023-06-01"
+#define DEFAULT_VERSION    "2023-06-01"
 #define DEFAULT_MAX_TOKENS 4096
 
 /* ---- system ---- */
@@ -28,7 +28,7 @@ append_paragraph(StringInfo text, const char *paragraph)
 static bool
 is_system(const Jsonb *message)
 {
-	char	   *role = eduai_gateway_string(message, "role");
+	char *role = eduai_gateway_string(message, "role");
 
 	return role != NULL && (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0);
 }
@@ -36,16 +36,15 @@ is_system(const Jsonb *message)
 static void
 append_json_instruction(StringInfo text, const Jsonb *payload)
 {
-	Jsonb	   *format = eduai_core_json_child(payload, "response_format");
-	Jsonb	   *schema = eduai_core_json_child(eduai_core_json_child(format, "json_schema"),
-											   "schema");
+	Jsonb *format = eduai_core_json_child(payload, "response_format");
+	Jsonb *schema = eduai_core_json_child(eduai_core_json_child(format, "json_schema"), "schema");
 
 	if (!eduai_gateway_wants_json(payload))
 		return;
 	append_paragraph(text, "Answer with one JSON object and nothing else.");
 	if (schema != NULL)
-		append_paragraph(text, psprintf("It must match this JSON schema: %s",
-										eduai_core_json_cstring(schema)));
+		append_paragraph(
+			text, psprintf("It must match this JSON schema: %s", eduai_core_json_cstring(schema)));
 }
 
 static void
@@ -56,15 +55,15 @@ put_system(EduaiJson *j, const Jsonb *payload, const Jsonb *messages)
 	initStringInfo(&text);
 	for (int i = 0; i < eduai_core_json_length(messages); i++)
 	{
-		Jsonb	   *message = eduai_core_json_element(messages, i);
-		Jsonb	   *parts = eduai_core_json_child(message, "content");
+		Jsonb *message = eduai_core_json_element(messages, i);
+		Jsonb *parts = eduai_core_json_child(message, "content");
 
 		if (!is_system(message))
 			continue;
 		append_paragraph(&text, eduai_gateway_string(message, "content"));
 		for (int k = 0; k < eduai_core_json_length(parts); k++)
-			append_paragraph(&text, eduai_gateway_string(eduai_core_json_element(parts, k),
-														 "text"));
+			append_paragraph(&text,
+							 eduai_gateway_string(eduai_core_json_element(parts, k), "text"));
 	}
 	append_json_instruction(&text, payload);
 	if (text.len > 0)
@@ -76,7 +75,7 @@ put_system(EduaiJson *j, const Jsonb *payload, const Jsonb *messages)
 static void
 put_max_tokens(EduaiJson *j, const GatewayCall *call)
 {
-	int64		limit;
+	int64 limit;
 
 	if (!eduai_core_json_int64(call->payload, "max_completion_tokens", &limit) &&
 		!eduai_core_json_int64(call->payload, "max_tokens", &limit))
@@ -89,11 +88,11 @@ static void
 put_sampling(EduaiJson *j, const Jsonb *payload)
 {
 	static const char *const same[] = {"top_p", "top_k", "thinking"};
-	char	   *user = eduai_gateway_string(payload, "user");
-	char	   *stop = eduai_gateway_string(payload, "stop");
-	Jsonb	   *stops = eduai_core_json_child(payload, "stop");
-	JsonbValue	value;
-	double		temperature;
+	char *user = eduai_gateway_string(payload, "user");
+	char *stop = eduai_gateway_string(payload, "stop");
+	Jsonb *stops = eduai_core_json_child(payload, "stop");
+	JsonbValue value;
+	double temperature;
 
 	/* OpenAI's scale ends at 2, Anthropic's at 1 */
 	if (eduai_core_json_double(payload, "temperature", &temperature))
@@ -129,9 +128,9 @@ put_sampling(EduaiJson *j, const Jsonb *payload)
 static void
 put_tool(EduaiJson *j, const Jsonb *tool)
 {
-	Jsonb	   *function = eduai_core_json_child(tool, "function");
-	Jsonb	   *parameters = eduai_core_json_child(function, "parameters");
-	char	   *description = eduai_gateway_string(function, "description");
+	Jsonb *function = eduai_core_json_child(tool, "function");
+	Jsonb *parameters = eduai_core_json_child(function, "parameters");
+	char *description = eduai_gateway_string(function, "description");
 
 	if (function == NULL)
 	{
@@ -156,10 +155,10 @@ put_tool(EduaiJson *j, const Jsonb *tool)
 static void
 put_tool_choice(EduaiJson *j, const Jsonb *payload)
 {
-	char	   *word = eduai_gateway_string(payload, "tool_choice");
-	Jsonb	   *object = eduai_core_json_child(payload, "tool_choice");
-	char	   *name = eduai_gateway_string(eduai_core_json_child(object, "function"), "name");
-	bool		parallel = true;
+	char *word = eduai_gateway_string(payload, "tool_choice");
+	Jsonb *object = eduai_core_json_child(payload, "tool_choice");
+	char *name = eduai_gateway_string(eduai_core_json_child(object, "function"), "name");
+	bool parallel = true;
 	const char *type = "auto";
 
 	(void) eduai_core_json_bool(payload, "parallel_tool_calls", &parallel);
@@ -183,8 +182,8 @@ put_tool_choice(EduaiJson *j, const Jsonb *payload)
 static void
 put_tools(EduaiJson *j, const Jsonb *payload)
 {
-	Jsonb	   *tools = eduai_core_json_child(payload, "tools");
-	int			n = eduai_core_json_length(tools);
+	Jsonb *tools = eduai_core_json_child(payload, "tools");
+	int n = eduai_core_json_length(tools);
 
 	if (n == 0)
 		return;
@@ -201,7 +200,7 @@ static void
 put_headers(const GatewayCall *call, WireRequest *request)
 {
 	const Provider *provider = call->instance->provider;
-	char	   *version = eduai_gateway_string(provider->options, "anthropic_version");
+	char *version = eduai_gateway_string(provider->options, "anthropic_version");
 
 	if (provider->api_key != NULL)
 		eduai_gateway_add_header(request, "x-api-key", provider->api_key);
@@ -213,7 +212,7 @@ put_headers(const GatewayCall *call, WireRequest *request)
 static char *
 messages_url(const char *base_url)
 {
-	size_t		length = strlen(base_url);
+	size_t length = strlen(base_url);
 
 	if (length > 3 && strcmp(base_url + length - 3, "/v1") == 0)
 		return psprintf("%s/messages", base_url);
@@ -223,8 +222,8 @@ messages_url(const char *base_url)
 static bool
 build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
-	Jsonb	   *messages = eduai_gateway_messages(call->payload, outcome);
-	EduaiJson	j;
+	Jsonb *messages = eduai_gateway_messages(call->payload, outcome);
+	EduaiJson j;
 
 	if (messages == NULL)
 		return false;

@@ -14,7 +14,7 @@
 static char *
 root_url(const char *base_url)
 {
-	size_t		length = strlen(base_url);
+	size_t length = strlen(base_url);
 
 	if (length > 3 && strcmp(base_url + length - 3, "/v1") == 0)
 		length -= 3;
@@ -36,18 +36,17 @@ model_path(const char *model)
 static char *
 inference_url(const GatewayCall *call, const char *pipeline)
 {
-	return psprintf("%s/hf-inference/models/%s%s",
-					root_url(call->instance->provider->base_url),
+	return psprintf("%s/hf-inference/models/%s%s", root_url(call->instance->provider->base_url),
 					model_path(call->instance->model), pipeline);
 }
 
 static bool
 build_embeddings(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
-	static const char *const except[] = {"model", "input", "stream", "encoding_format",
-										 "dimensions", "user", NULL};
-	JsonbValue	input;
-	EduaiJson	j;
+	static const char *const except[] = {"model",      "input", "stream", "encoding_format",
+										 "dimensions", "user",  NULL};
+	JsonbValue input;
+	EduaiJson j;
 
 	/* the same check as for OpenAI's shape, whose request is thrown away */
 	if (!eduai_gateway_openai_embeddings(call, "", request, outcome))
@@ -82,10 +81,9 @@ build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 		return build_embeddings(call, request, outcome);
 	if (strcmp(call->task_type, "transcription") == 0)
 		return build_transcription(call, request, outcome);
-	return eduai_gateway_openai_chat(call,
-									 psprintf("%s/v1/chat/completions",
-											  root_url(call->instance->provider->base_url)),
-									 "max_tokens", request, outcome);
+	return eduai_gateway_openai_chat(
+		call, psprintf("%s/v1/chat/completions", root_url(call->instance->provider->base_url)),
+		"max_tokens", request, outcome);
 }
 
 /* A bare vector answers a single input; an array of them, several. */
@@ -93,7 +91,7 @@ static Jsonb *
 vectors_of(const Jsonb *body)
 {
 	JsonbValue *first;
-	EduaiJson	j;
+	EduaiJson j;
 
 	if (eduai_core_json_length(body) == 0)
 		return NULL;
@@ -111,10 +109,9 @@ static void
 read_answer(const GatewayCall *call, const WireResponse *response, int64 now_unix,
 			CallOutcome *outcome)
 {
-	Jsonb	   *body;
+	Jsonb *body;
 
-	if (strcmp(call->task_type, "embeddings") != 0 &&
-		strcmp(call->task_type, "transcription") != 0)
+	if (strcmp(call->task_type, "embeddings") != 0 && strcmp(call->task_type, "transcription") != 0)
 	{
 		eduai_gateway_openai_read(call, response, now_unix, outcome);
 		return;

@@ -20,7 +20,7 @@ static const char *const never_sent[] = {"model", "stream", "stream_options", NU
 static void
 put_limit(EduaiJson *j, const GatewayCall *call, const char *limit_name)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (call->instance->max_output_tokens > 0 &&
 		!eduai_core_json_get(call->payload, "max_tokens", &value) &&
@@ -32,10 +32,10 @@ bool
 eduai_gateway_openai_chat(const GatewayCall *call, const char *url, const char *limit_name,
 						  WireRequest *request, CallOutcome *outcome)
 {
-	static const char *const except[] = {"model", "stream", "stream_options", "messages",
-										 "prompt", NULL};
-	Jsonb	   *messages = eduai_gateway_messages(call->payload, outcome);
-	EduaiJson	j;
+	static const char *const except[] = {"model",    "stream", "stream_options",
+										 "messages", "prompt", NULL};
+	Jsonb *messages = eduai_gateway_messages(call->payload, outcome);
+	EduaiJson j;
 
 	if (messages == NULL)
 		return false;
@@ -52,9 +52,8 @@ eduai_gateway_openai_chat(const GatewayCall *call, const char *url, const char *
 static const char *
 limit_name(const Provider *provider)
 {
-	return strncmp(provider->base_url, "https://api.openai.com/", 23) == 0
-			   ? "max_completion_tokens"
-			   : "max_tokens";
+	return strncmp(provider->base_url, "https://api.openai.com/", 23) == 0 ? "max_completion_tokens"
+																		   : "max_tokens";
 }
 
 /* ---- embeddings ---- */
@@ -62,12 +61,12 @@ limit_name(const Provider *provider)
 static bool
 has_input(const Jsonb *payload)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	return eduai_core_json_get(payload, "input", &value) &&
-		   (value.type == jbvString || (value.type == jbvBinary &&
-										JsonContainerIsArray(value.val.binary.data) &&
-										JsonContainerSize(value.val.binary.data) > 0));
+		   (value.type == jbvString ||
+			(value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data) &&
+			 JsonContainerSize(value.val.binary.data) > 0));
 }
 
 bool
@@ -77,7 +76,7 @@ eduai_gateway_openai_embeddings(const GatewayCall *call, const char *url, WireRe
 	/* numbers, not base64, are what the answer is read as */
 	static const char *const except[] = {"model", "stream", "stream_options", "encoding_format",
 										 NULL};
-	EduaiJson	j;
+	EduaiJson j;
 
 	if (!has_input(call->payload))
 		return eduai_gateway_bad_payload(outcome,
@@ -95,7 +94,7 @@ eduai_gateway_openai_embeddings(const GatewayCall *call, const char *url, WireRe
 static bool
 build_images(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	if (eduai_gateway_string(call->payload, "prompt") == NULL)
 		return eduai_gateway_bad_payload(outcome, "payload.prompt must be a string");
@@ -113,10 +112,11 @@ static const struct
 	const char *type;
 	const char *extension;
 } audio_types[] = {
-	{"audio/mpeg", "mp3"}, {"audio/mp3", "mp3"},   {"audio/mp4", "m4a"},	 {"audio/m4a", "m4a"},
-	{"audio/x-m4a", "m4a"}, {"audio/wav", "wav"},  {"audio/x-wav", "wav"}, {"audio/wave", "wav"},
-	{"audio/webm", "webm"}, {"audio/ogg", "ogg"},  {"audio/flac", "flac"}, {"audio/x-flac", "flac"},
-	{"video/mp4", "mp4"},	{"video/webm", "webm"},
+	{"audio/mpeg", "mp3"},  {"audio/mp3", "mp3"},   {"audio/mp4", "m4a"},
+	{"audio/m4a", "m4a"},   {"audio/x-m4a", "m4a"}, {"audio/wav", "wav"},
+	{"audio/x-wav", "wav"}, {"audio/wave", "wav"},  {"audio/webm", "webm"},
+	{"audio/ogg", "ogg"},   {"audio/flac", "flac"}, {"audio/x-flac", "flac"},
+	{"video/mp4", "mp4"},   {"video/webm", "webm"},
 };
 
 /* Servers judge the format by the name's extension. */
@@ -143,10 +143,10 @@ is_plain(const char *text, const char *refused, size_t max)
 bool
 eduai_gateway_audio(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
-	Jsonb	   *audio = eduai_core_json_child(call->payload, "audio");
-	char	   *base64 = eduai_gateway_string(audio, "base64");
-	char	   *given_type = eduai_gateway_string(audio, "content_type");
-	char	   *type;
+	Jsonb *audio = eduai_core_json_child(call->payload, "audio");
+	char *base64 = eduai_gateway_string(audio, "base64");
+	char *given_type = eduai_gateway_string(audio, "content_type");
+	char *type;
 
 	if (base64 == NULL)
 		return eduai_gateway_bad_payload(outcome,
@@ -169,8 +169,8 @@ eduai_gateway_audio(const GatewayCall *call, WireRequest *request, CallOutcome *
 static char *
 field_text(const JsonbValue *value)
 {
-	EduaiJson	j;
-	Jsonb	   *json;
+	EduaiJson j;
+	Jsonb *json;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_value(&j, "v", value);
@@ -183,7 +183,7 @@ field_text(const JsonbValue *value)
 static bool
 add_text_field(WireRequest *request, const char *name, const char *text, CallOutcome *outcome)
 {
-	char	   *utf8 = text != NULL ? eduai_gateway_to_utf8(text) : NULL;
+	char *utf8 = text != NULL ? eduai_gateway_to_utf8(text) : NULL;
 
 	if (text == NULL)
 		return true;
@@ -199,12 +199,12 @@ add_fields(const Jsonb *payload, WireRequest *request, CallOutcome *outcome)
 {
 	JsonbIterator *it = JsonbIteratorInit((JsonbContainer *) &payload->root);
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
-		char	   *name;
+		char *name;
 
 		if (token != WJB_KEY)
 			continue;
@@ -216,7 +216,7 @@ add_fields(const Jsonb *payload, WireRequest *request, CallOutcome *outcome)
 			continue;
 		if (value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data))
 		{
-			Jsonb	   *array = JsonbValueToJsonb(&value);
+			Jsonb *array = JsonbValueToJsonb(&value);
 
 			for (int i = 0; i < eduai_core_json_length(array); i++)
 				if (!add_text_field(request, psprintf("%s[]", name),
@@ -232,7 +232,7 @@ add_fields(const Jsonb *payload, WireRequest *request, CallOutcome *outcome)
 static bool
 build_transcription(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
-	char	   *format = eduai_gateway_string(call->payload, "response_format");
+	char *format = eduai_gateway_string(call->payload, "response_format");
 
 	if (format != NULL && strcmp(format, "json") != 0 && strcmp(format, "verbose_json") != 0 &&
 		strcmp(format, "diarized_json") != 0)
@@ -260,8 +260,7 @@ build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 		eduai_gateway_add_header(request, "Idempotency-Key",
 								 eduai_gateway_url_escape(call->idempotency_key));
 	if (strcmp(call->task_type, "embeddings") == 0)
-		return eduai_gateway_openai_embeddings(call, psprintf("%s/embeddings",
-															  provider->base_url),
+		return eduai_gateway_openai_embeddings(call, psprintf("%s/embeddings", provider->base_url),
 											   request, outcome);
 	if (strcmp(call->task_type, "image_generation") == 0)
 		return build_images(call, request, outcome);

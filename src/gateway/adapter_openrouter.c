@@ -15,7 +15,7 @@ static char *
 api_url(const char *base_url, const char *path)
 {
 	const char *host = strstr(base_url, "://");
-	bool		has_path = host != NULL && strchr(host + 3, '/') != NULL;
+	bool has_path = host != NULL && strchr(host + 3, '/') != NULL;
 
 	return psprintf("%s%s%s", base_url, has_path ? "" : "/api/v1", path);
 }

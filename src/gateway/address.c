@@ -15,15 +15,15 @@
 
 typedef struct Range4
 {
-	uint32		network;
-	int			bits;
+	uint32 network;
+	int bits;
 	AddressClass class;
 } Range4;
 
 typedef struct Range6
 {
-	uint8		network[16];
-	int			bits;
+	uint8 network[16];
+	int bits;
 	AddressClass class;
 } Range6;
 
@@ -31,41 +31,41 @@ typedef struct Range6
 static const Range4 ranges4[] = {
 	{0x00000000, 8, ADDRESS_FORBIDDEN}, /* "this network": Linux connects it to itself */
 	{0x0A000000, 8, ADDRESS_PRIVATE},
-	{0x64400000, 10, ADDRESS_PRIVATE},	 /* carrier-grade NAT */
+	{0x64400000, 10, ADDRESS_PRIVATE}, /* carrier-grade NAT */
 	{0x7F000000, 8, ADDRESS_LOOPBACK},
 	{0xA83F8110, 32, ADDRESS_FORBIDDEN}, /* 168.63.129.16: Azure's metadata */
 	{0xA9FE0000, 16, ADDRESS_FORBIDDEN}, /* link-local, 169.254.169.254 among it */
 	{0xAC100000, 12, ADDRESS_PRIVATE},
 	{0xC0000000, 24, ADDRESS_FORBIDDEN}, /* IETF protocol assignments */
 	{0xC0A80000, 16, ADDRESS_PRIVATE},
-	{0xC6120000, 15, ADDRESS_PRIVATE},	 /* benchmarking */
-	{0xE0000000, 4, ADDRESS_FORBIDDEN},	 /* multicast */
-	{0xF0000000, 4, ADDRESS_FORBIDDEN},	 /* reserved, broadcast */
+	{0xC6120000, 15, ADDRESS_PRIVATE},  /* benchmarking */
+	{0xE0000000, 4, ADDRESS_FORBIDDEN}, /* multicast */
+	{0xF0000000, 4, ADDRESS_FORBIDDEN}, /* reserved, broadcast */
 };
 
 static const Range6 ranges6[] = {
 	{{0x00, 0x64, 0xFF, 0x9B, 0x00, 0x01}, 48, ADDRESS_FORBIDDEN}, /* local-use NAT64 */
-	{{0x01, 0x00}, 64, ADDRESS_FORBIDDEN},						   /* discard */
-	{{0x20, 0x01, 0x00, 0x00}, 32, ADDRESS_FORBIDDEN},			   /* Teredo */
+	{{0x01, 0x00}, 64, ADDRESS_FORBIDDEN},                         /* discard */
+	{{0x20, 0x01, 0x00, 0x00}, 32, ADDRESS_FORBIDDEN},             /* Teredo */
 	{{0xFC}, 7, ADDRESS_PRIVATE},
 	{{0xFE, 0x80}, 10, ADDRESS_FORBIDDEN}, /* link-local */
 	{{0xFE, 0xC0}, 10, ADDRESS_FORBIDDEN}, /* site-local */
-	{{0xFF}, 8, ADDRESS_FORBIDDEN},		   /* multicast */
+	{{0xFF}, 8, ADDRESS_FORBIDDEN},        /* multicast */
 };
 
 /* Where an IPv6 address carries an IPv4 one. */
 typedef struct Embedding
 {
-	uint8		prefix[12];
-	int			bits;
-	int			offset;
+	uint8 prefix[12];
+	int bits;
+	int offset;
 } Embedding;
 
 static const Embedding embeddings[] = {
 	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF}, 96, 12}, /* mapped */
-	{{0}, 96, 12},										  /* compatible; :: and ::1 come before */
-	{{0x00, 0x64, 0xFF, 0x9B}, 96, 12},					  /* NAT64 */
-	{{0x20, 0x02}, 16, 2},								  /* 6to4 */
+	{{0}, 96, 12},                                        /* compatible; :: and ::1 come before */
+	{{0x00, 0x64, 0xFF, 0x9B}, 96, 12},                   /* NAT64 */
+	{{0x20, 0x02}, 16, 2},                                /* 6to4 */
 };
 
 static AddressClass
@@ -80,8 +80,8 @@ class_of_v4(uint32 address)
 static bool
 prefix_matches(const uint8 *address, const uint8 *prefix, int bits)
 {
-	int			bytes = bits / 8;
-	int			rest = bits % 8;
+	int bytes = bits / 8;
+	int rest = bits % 8;
 
 	if (memcmp(address, prefix, bytes) != 0)
 		return false;
@@ -101,7 +101,7 @@ class_of_v6(const uint8 *address)
 
 	for (size_t i = 0; i < lengthof(embeddings); i++)
 	{
-		uint32		v4;
+		uint32 v4;
 
 		if (!prefix_matches(address, embeddings[i].prefix, embeddings[i].bits))
 			continue;
@@ -138,10 +138,10 @@ eduai_gateway_address_class(const struct sockaddr *address)
 bool
 eduai_gateway_address_parse(const char *literal, AddressClass *class)
 {
-	char		buffer[INET6_ADDRSTRLEN + 1];
+	char buffer[INET6_ADDRSTRLEN + 1];
 	struct in_addr v4;
 	struct in6_addr v6;
-	size_t		length;
+	size_t length;
 
 	if (inet_pton(AF_INET, literal, &v4) == 1)
 	{

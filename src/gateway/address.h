@@ -28,8 +28,8 @@ extern AddressClass eduai_gateway_address_class(const struct sockaddr *address);
 extern bool eduai_gateway_address_parse(const char *literal, AddressClass *class);
 
 /* May a provider with these options connect there? */
-extern bool eduai_gateway_address_allowed(AddressClass class, bool allow_loopback,
-										  bool allow_private);
+extern bool
+eduai_gateway_address_allowed(AddressClass class, bool allow_loopback, bool allow_private);
 
 extern const char *eduai_gateway_address_class_name(AddressClass class);
 

@@ -47,12 +47,12 @@ PG_FUNCTION_INFO_V1(eduai_fleet_changed);
 
 typedef struct NewProvider
 {
-	char	   *name;
-	char	   *kind;
-	char	   *base_url;
+	char *name;
+	char *kind;
+	char *base_url;
 	const char *key_ref;
-	char	   *api_key;
-	Jsonb	   *options;
+	char *api_key;
+	Jsonb *options;
 } NewProvider;
 
 static EduaiPlan upsert_provider = {
@@ -66,8 +66,7 @@ static EduaiPlan upsert_provider = {
 static EduaiPlan delete_secret = {
 	"DELETE FROM eduai.provider_secret WHERE provider = $1", 1, {TEXTOID}};
 
-static EduaiPlan delete_provider = {
-	"DELETE FROM eduai.provider WHERE name = $1", 1, {TEXTOID}};
+static EduaiPlan delete_provider = {"DELETE FROM eduai.provider WHERE name = $1", 1, {TEXTOID}};
 
 static EduaiPlan types_of_provider = {
 	"SELECT i.name, t FROM eduai.instance i, unnest(i.task_types) t "
@@ -79,9 +78,8 @@ static char *
 text_arg(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" cannot be null", name)));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("argument \"%s\" cannot be null", name)));
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
@@ -91,11 +89,10 @@ check_kind(const char *kind)
 	if (strcmp(kind, "mock") == 0)
 	{
 		if (!eduai_gateway_allow_mock)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("providers of kind \"mock\" are not allowed here"),
-					 errhint("They answer without a model, for tests: a superuser can set "
-							 "eduai.allow_mock to on.")));
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("providers of kind \"mock\" are not allowed here"),
+							errhint("They answer without a model, for tests: a superuser can set "
+									"eduai.allow_mock to on.")));
 		return;
 	}
 	if (eduai_gateway_adapter(kind) == NULL)
@@ -122,32 +119,31 @@ checked_base_url(FunctionCallInfo fcinfo, const NewProvider *new)
 static void
 check_instances(const NewProvider *new)
 {
-	Datum		args[1] = {CStringGetTextDatum(new->name)};
-	uint64		n = eduai_core_run(&types_of_provider, args, NULL);
+	Datum args[1] = {CStringGetTextDatum(new->name)};
+	uint64 n = eduai_core_run(&types_of_provider, args, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		char	   *type = eduai_core_text(i, 2);
+		char *type = eduai_core_text(i, 2);
 
 		if (!eduai_gateway_kind_serves(new->kind, type))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("provider kind \"%s\" does not serve task type \"%s\"", new->kind,
-							type),
-					 errdetail("Instance \"%s\" of provider \"%s\" has that type.",
-							   eduai_core_text(i, 1), new->name),
-					 errhint("Remove or change the instance first.")));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("provider kind \"%s\" does not serve task type \"%s\"",
+								   new->kind, type),
+							errdetail("Instance \"%s\" of provider \"%s\" has that type.",
+									  eduai_core_text(i, 1), new->name),
+							errhint("Remove or change the instance first.")));
 	}
 }
 
 static void
 store_secret(const char *provider, const char *api_key)
 {
-	Oid			relid = get_relname_relid("provider_secret", eduai_core_schema());
-	Relation	rel = table_open(relid, RowExclusiveLock);
-	Datum		values[2] = {CStringGetTextDatum(provider), CStringGetTextDatum(api_key)};
-	bool		nulls[2] = {false, false};
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	Oid relid = get_relname_relid("provider_secret", eduai_core_schema());
+	Relation rel = table_open(relid, RowExclusiveLock);
+	Datum values[2] = {CStringGetTextDatum(provider), CStringGetTextDatum(api_key)};
+	bool nulls[2] = {false, false};
+	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -157,8 +153,8 @@ store_secret(const char *provider, const char *api_key)
 static void
 write_provider(const NewProvider *new)
 {
-	Datum		args[5];
-	char		nulls[5] = {' ', ' ', ' ', ' ', ' '};
+	Datum args[5];
+	char nulls[5] = {' ', ' ', ' ', ' ', ' '};
 
 	check_instances(new);
 	args[0] = CStringGetTextDatum(new->name);
@@ -214,7 +210,7 @@ hide_key(FunctionCallInfo fcinfo)
 Datum
 eduai_add_provider(PG_FUNCTION_ARGS)
 {
-	bool		hidden = hide_key(fcinfo);
+	bool hidden = hide_key(fcinfo);
 	MemoryContext caller = CurrentMemoryContext;
 
 	PG_TRY();
@@ -223,7 +219,7 @@ eduai_add_provider(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		if (!hidden)
 			PG_RE_THROW();
@@ -241,23 +237,21 @@ eduai_add_provider(PG_FUNCTION_ARGS)
 Datum
 eduai_remove_provider(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_arg(fcinfo, 0, "name");
-	Datum		args[1] = {CStringGetTextDatum(name)};
+	char *name = text_arg(fcinfo, 0, "name");
+	Datum args[1] = {CStringGetTextDatum(name)};
 	EduaiPrivilege saved;
 
 	eduai_core_enter(&saved);
 	SPI_connect();
 	eduai_gateway_lock_fleet();
 	if (eduai_core_run(&types_of_provider, args, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("provider \"%s\" still has instances", name),
-				 errdetail("One of them is \"%s\".", eduai_core_text(0, 1)),
-				 errhint("Remove them with eduai.remove_instance() first.")));
+		ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						errmsg("provider \"%s\" still has instances", name),
+						errdetail("One of them is \"%s\".", eduai_core_text(0, 1)),
+						errhint("Remove them with eduai.remove_instance() first.")));
 	if (eduai_core_run(&delete_provider, args, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("provider \"%s\" does not exist", name)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("provider \"%s\" does not exist", name)));
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_VOID();
@@ -271,9 +265,8 @@ Datum
 eduai_fleet_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("this function is called by triggers only")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("this function is called by triggers only")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	eduai_gateway_wake_at_commit();
 	return PointerGetDatum(NULL);

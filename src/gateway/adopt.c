@@ -18,12 +18,9 @@ eduai_adopt_database(PG_FUNCTION_ARGS)
 {
 	static EduaiPlan forget = {"DELETE FROM eduai.adoption WHERE home <> $1", 1, {TEXTOID}};
 	static EduaiPlan record = {
-		"INSERT INTO eduai.adoption (home) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}
-	};
-	static EduaiPlan move = {
-		"UPDATE eduai.provider SET home = $1 WHERE home <> $1", 1, {TEXTOID}
-	};
-	Datum		args[1] = {CStringGetTextDatum(eduai_core_home())};
+		"INSERT INTO eduai.adoption (home) VALUES ($1) ON CONFLICT DO NOTHING", 1, {TEXTOID}};
+	static EduaiPlan move = {"UPDATE eduai.provider SET home = $1 WHERE home <> $1", 1, {TEXTOID}};
+	Datum args[1] = {CStringGetTextDatum(eduai_core_home())};
 	EduaiPrivilege saved;
 
 	eduai_core_enter(&saved);

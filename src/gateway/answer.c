@@ -19,7 +19,7 @@
 static int
 escaped_unit(const char *p, const char *end)
 {
-	int			unit = 0;
+	int unit = 0;
 
 	if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
 		return -1;
@@ -27,8 +27,7 @@ escaped_unit(const char *p, const char *end)
 	{
 		if (!isxdigit((unsigned char) p[i]))
 			return -1;
-		unit = unit * 16 + (isdigit((unsigned char) p[i]) ? p[i] - '0'
-														  : (p[i] | 0x20) - 'a' + 10);
+		unit = unit * 16 + (isdigit((unsigned char) p[i]) ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
 	}
 	return unit;
 }
@@ -50,12 +49,12 @@ static bool
 repair_escapes(char *text, size_t length)
 {
 	const char *end = text + length;
-	bool		repaired = false;
-	char	   *p = text;
+	bool repaired = false;
+	char *p = text;
 
 	while ((p = memchr(p, '\\', end - p)) != NULL)
 	{
-		int			unit = escaped_unit(p, end);
+		int unit = escaped_unit(p, end);
 
 		if (unit < 0)
 		{
@@ -98,7 +97,7 @@ escape_all(const char *bytes, size_t length, size_t *escaped_length)
 	initStringInfo(&text);
 	while (p < end)
 	{
-		pg_wchar	c;
+		pg_wchar c;
 
 		if (*p < 0x80)
 		{
@@ -120,8 +119,8 @@ escape_all(const char *bytes, size_t length, size_t *escaped_length)
 Jsonb *
 eduai_gateway_parse_answer(const char *bytes, size_t length, char **why)
 {
-	Jsonb	   *json;
-	char	   *copy;
+	Jsonb *json;
+	char *copy;
 
 	if (length >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0)
 	{
@@ -150,9 +149,9 @@ eduai_gateway_parse_answer(const char *bytes, size_t length, char **why)
 Jsonb *
 eduai_gateway_open_answer(const WireResponse *response, int64 now_unix, CallOutcome *outcome)
 {
-	char	   *why = NULL;
-	Jsonb	   *body = eduai_gateway_parse_answer(response->body, response->body_length, &why);
-	bool		success = response->http_status >= 200 && response->http_status <= 299;
+	char *why = NULL;
+	Jsonb *body = eduai_gateway_parse_answer(response->body, response->body_length, &why);
+	bool success = response->http_status >= 200 && response->http_status <= 299;
 
 	if (!success || eduai_gateway_has_error(body))
 	{

@@ -25,8 +25,8 @@ put_text_block(EduaiJson *j, const char *text)
 static bool
 put_image(EduaiJson *j, const Jsonb *part, CallOutcome *outcome)
 {
-	char	   *url = eduai_gateway_string(eduai_core_json_child(part, "image_url"), "url");
-	char	   *comma;
+	char *url = eduai_gateway_string(eduai_core_json_child(part, "image_url"), "url");
+	char *comma;
 
 	if (url == NULL)
 		return eduai_gateway_bad_payload(outcome, "a content part has no image_url.url");
@@ -55,7 +55,7 @@ put_image(EduaiJson *j, const Jsonb *part, CallOutcome *outcome)
 static bool
 put_part(EduaiJson *j, const Jsonb *part, CallOutcome *outcome)
 {
-	char	   *type = eduai_gateway_string(part, "type");
+	char *type = eduai_gateway_string(part, "type");
 
 	if (type == NULL)
 		return eduai_gateway_bad_payload(outcome, "a content part has no type");
@@ -76,14 +76,14 @@ put_part(EduaiJson *j, const Jsonb *part, CallOutcome *outcome)
 static bool
 put_content(EduaiJson *j, const Jsonb *message, CallOutcome *outcome)
 {
-	char	   *text = eduai_gateway_string(message, "content");
-	Jsonb	   *parts = eduai_core_json_child(message, "content");
+	char *text = eduai_gateway_string(message, "content");
+	Jsonb *parts = eduai_core_json_child(message, "content");
 
 	if (text != NULL && *text != '\0')
 		put_text_block(j, text);
 	for (int i = 0; i < eduai_core_json_length(parts); i++)
 	{
-		Jsonb	   *part = eduai_core_json_element(parts, i);
+		Jsonb *part = eduai_core_json_element(parts, i);
 
 		if (part == NULL)
 			return eduai_gateway_bad_payload(outcome, "a content part is not an object");
@@ -98,16 +98,16 @@ put_content(EduaiJson *j, const Jsonb *message, CallOutcome *outcome)
 static bool
 put_tool_calls(EduaiJson *j, const Jsonb *message, CallOutcome *outcome)
 {
-	Jsonb	   *calls = eduai_core_json_child(message, "tool_calls");
+	Jsonb *calls = eduai_core_json_child(message, "tool_calls");
 
 	for (int i = 0; i < eduai_core_json_length(calls); i++)
 	{
-		Jsonb	   *call = eduai_core_json_element(calls, i);
-		Jsonb	   *function = eduai_core_json_child(call, "function");
-		char	   *arguments = eduai_gateway_string(function, "arguments");
-		char	   *utf8 = arguments != NULL ? eduai_gateway_to_utf8(arguments) : NULL;
-		char	   *why;
-		Jsonb	   *input = NULL;
+		Jsonb *call = eduai_core_json_element(calls, i);
+		Jsonb *function = eduai_core_json_child(call, "function");
+		char *arguments = eduai_gateway_string(function, "arguments");
+		char *utf8 = arguments != NULL ? eduai_gateway_to_utf8(arguments) : NULL;
+		char *why;
+		Jsonb *input = NULL;
 
 		if (utf8 != NULL && *utf8 != '\0')
 			input = eduai_gateway_parse_answer(utf8, strlen(utf8), &why);
@@ -149,7 +149,7 @@ put_tool_result(EduaiJson *j, const Jsonb *message, CallOutcome *outcome)
 static const char *
 role_of(const Jsonb *message)
 {
-	char	   *role = eduai_gateway_string(message, "role");
+	char *role = eduai_gateway_string(message, "role");
 
 	if (role == NULL)
 		return NULL;
@@ -185,9 +185,9 @@ close_message(EduaiJson *j)
 static int
 put_message(EduaiJson *j, const Jsonb *messages, int i, CallOutcome *outcome)
 {
-	Jsonb	   *message = eduai_core_json_element(messages, i);
+	Jsonb *message = eduai_core_json_element(messages, i);
 	const char *role = role_of(message);
-	bool		assistant = role != NULL && strcmp(role, "assistant") == 0;
+	bool assistant = role != NULL && strcmp(role, "assistant") == 0;
 
 	if (is_role(messages, i, "tool"))
 	{
@@ -204,8 +204,7 @@ put_message(EduaiJson *j, const Jsonb *messages, int i, CallOutcome *outcome)
 		return -1;
 	}
 	open_message(j, role);
-	if (!put_content(j, message, outcome) ||
-		(assistant && !put_tool_calls(j, message, outcome)))
+	if (!put_content(j, message, outcome) || (assistant && !put_tool_calls(j, message, outcome)))
 		return -1;
 	close_message(j);
 	return i;
@@ -214,8 +213,8 @@ put_message(EduaiJson *j, const Jsonb *messages, int i, CallOutcome *outcome)
 bool
 eduai_gateway_anthropic_messages(EduaiJson *j, const Jsonb *messages, CallOutcome *outcome)
 {
-	int			n = eduai_core_json_length(messages);
-	int			put = 0;
+	int n = eduai_core_json_length(messages);
+	int put = 0;
 
 	eduai_core_json_open_array(j, "messages");
 	for (int i = 0; i < n; i++)

@@ -15,15 +15,15 @@ static const struct
 	const char *theirs;
 	const char *ours;
 } reasons[] = {
-	{"end_turn", "stop"},		{"stop_sequence", "stop"},
-	{"max_tokens", "length"},	{"model_context_window_exceeded", "length"},
+	{"end_turn", "stop"},       {"stop_sequence", "stop"},
+	{"max_tokens", "length"},   {"model_context_window_exceeded", "length"},
 	{"tool_use", "tool_calls"},
 };
 
 static void
 read_usage(const Jsonb *body, CallOutcome *outcome)
 {
-	Jsonb	   *usage = eduai_core_json_child(body, "usage");
+	Jsonb *usage = eduai_core_json_child(body, "usage");
 
 	outcome->tokens_cached = eduai_gateway_count(usage, "cache_read_input_tokens");
 	outcome->tokens_cache_write = eduai_gateway_count(usage, "cache_creation_input_tokens");
@@ -44,7 +44,7 @@ finish_reason(const char *theirs)
 static bool
 is_block(const Jsonb *block, const char *type)
 {
-	char	   *actual = eduai_gateway_string(block, "type");
+	char *actual = eduai_gateway_string(block, "type");
 
 	return actual != NULL && strcmp(actual, type) == 0;
 }
@@ -57,8 +57,8 @@ text_of(const Jsonb *content)
 	initStringInfo(&text);
 	for (int i = 0; i < eduai_core_json_length(content); i++)
 	{
-		Jsonb	   *block = eduai_core_json_element(content, i);
-		char	   *part = is_block(block, "text") ? eduai_gateway_string(block, "text") : NULL;
+		Jsonb *block = eduai_core_json_element(content, i);
+		char *part = is_block(block, "text") ? eduai_gateway_string(block, "text") : NULL;
 
 		if (part != NULL)
 			appendStringInfoString(&text, part);
@@ -70,12 +70,12 @@ text_of(const Jsonb *content)
 static void
 put_tool_calls(EduaiJson *j, const Jsonb *content)
 {
-	bool		open = false;
+	bool open = false;
 
 	for (int i = 0; i < eduai_core_json_length(content); i++)
 	{
-		Jsonb	   *block = eduai_core_json_element(content, i);
-		Jsonb	   *input = eduai_core_json_child(block, "input");
+		Jsonb *block = eduai_core_json_element(content, i);
+		Jsonb *input = eduai_core_json_child(block, "input");
 
 		if (!is_block(block, "tool_use"))
 			continue;
@@ -97,11 +97,10 @@ put_tool_calls(EduaiJson *j, const Jsonb *content)
 }
 
 static void
-put_answer(const GatewayCall *call, const Jsonb *content, const char *reason,
-		   CallOutcome *outcome)
+put_answer(const GatewayCall *call, const Jsonb *content, const char *reason, CallOutcome *outcome)
 {
-	EduaiJson	j;
-	char	   *text = text_of(content);
+	EduaiJson j;
+	char *text = text_of(content);
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "text", text);
@@ -113,12 +112,12 @@ put_answer(const GatewayCall *call, const Jsonb *content, const char *reason,
 }
 
 void
-eduai_gateway_anthropic_read(const GatewayCall *call, const WireResponse *response,
-							 int64 now_unix, CallOutcome *outcome)
+eduai_gateway_anthropic_read(const GatewayCall *call, const WireResponse *response, int64 now_unix,
+							 CallOutcome *outcome)
 {
-	Jsonb	   *body = eduai_gateway_open_answer(response, now_unix, outcome);
-	Jsonb	   *content;
-	char	   *reason;
+	Jsonb *body = eduai_gateway_open_answer(response, now_unix, outcome);
+	Jsonb *content;
+	char *reason;
 
 	if (body == NULL)
 		return;

@@ -16,21 +16,21 @@
 
 typedef struct UrlParts
 {
-	char	   *scheme;
-	char	   *user;
-	char	   *password;
-	char	   *host;
-	char	   *port;
-	char	   *path;
-	char	   *query;
-	char	   *fragment;
+	char *scheme;
+	char *user;
+	char *password;
+	char *host;
+	char *port;
+	char *path;
+	char *query;
+	char *fragment;
 } UrlParts;
 
 static char *
 part(CURLU *url, CURLUPart which)
 {
-	char	   *value = NULL;
-	char	   *copy = NULL;
+	char *value = NULL;
+	char *copy = NULL;
 
 	if (curl_url_get(url, which, &value, 0) == CURLUE_OK && value != NULL)
 		copy = MemoryContextStrdup(CurrentMemoryContext, value);
@@ -41,8 +41,8 @@ part(CURLU *url, CURLUPart which)
 static const char *
 parse(const char *text, UrlParts *parts)
 {
-	CURLU	   *url = curl_url();
-	CURLUcode	rc;
+	CURLU *url = curl_url();
+	CURLUcode rc;
 
 	if (url == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -66,9 +66,9 @@ parse(const char *text, UrlParts *parts)
 static char *
 shown(const char *text)
 {
-	char	   *copy = pnstrdup(text, strcspn(text, "?#"));
-	char	   *at = strrchr(copy, '@');
-	char	   *host = strstr(copy, "://");
+	char *copy = pnstrdup(text, strcspn(text, "?#"));
+	char *at = strrchr(copy, '@');
+	char *host = strstr(copy, "://");
 
 	if (at == NULL)
 		return copy;
@@ -86,39 +86,35 @@ check_characters(const char *text)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the base URL has a space, a backslash or a control character")));
 	if (strlen(text) > MAX_URL_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the base URL is longer than %d bytes", MAX_URL_BYTES)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the base URL is longer than %d bytes", MAX_URL_BYTES)));
 }
 
 static void
 check_parts(const char *text, const UrlParts *parts)
 {
 	if (strcmp(parts->scheme, "http") != 0 && strcmp(parts->scheme, "https") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a base URL cannot have the scheme \"%s\"", parts->scheme),
-				 errhint("Use https or http.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a base URL cannot have the scheme \"%s\"", parts->scheme),
+						errhint("Use https or http.")));
 	if (parts->host == NULL || *parts->host == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("base URL \"%s\" has no host", shown(text))));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("base URL \"%s\" has no host", shown(text))));
 	if (parts->user != NULL || parts->password != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a base URL cannot hold a user or a password (host \"%s\")", parts->host),
 				 errhint("Give the key in the argument api_key.")));
 	if (parts->query != NULL || parts->fragment != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a base URL cannot hold a query or a fragment (host \"%s\")",
-						parts->host)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("a base URL cannot hold a query or a fragment (host \"%s\")",
+							   parts->host)));
 }
 
 static bool
 is_local_name(const char *host)
 {
-	size_t		length = strlen(host);
+	size_t length = strlen(host);
 
 	if (length > 0 && host[length - 1] == '.')
 		length--;
@@ -159,40 +155,38 @@ check_clear_text(const UrlParts *parts, bool near, const BaseUrlRules *rules)
 	if (rules->with_key)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("plain http would send the key to host \"%s\" in clear text",
-						parts->host),
+				 errmsg("plain http would send the key to host \"%s\" in clear text", parts->host),
 				 errhint("Use https; or, for a host in your own network, set the option "
 						 "\"allow_private\" or \"allow_loopback\" to true.")));
 	ereport(WARNING,
-			(errmsg("plain http sends everything to host \"%s\" in clear text", parts->host)));
+			(errcode(ERRCODE_WARNING),
+			 errmsg("plain http sends everything to host \"%s\" in clear text", parts->host)));
 }
 
 char *
 eduai_gateway_baseurl_check(const char *base_url, const BaseUrlRules *rules)
 {
-	UrlParts	parts = {0};
+	UrlParts parts = {0};
 	AddressClass class = ADDRESS_PUBLIC;
-	bool		literal;
+	bool literal;
 	const char *error;
-	size_t		length;
+	size_t length;
 
 	check_characters(base_url);
 	error = parse(base_url, &parts);
 	if (error != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid base URL: \"%s\"", shown(base_url)),
-				 errdetail("%s.", error),
+				 errmsg("invalid base URL: \"%s\"", shown(base_url)), errdetail("%s.", error),
 				 errhint("A base URL looks like https://api.example.com/v1.")));
 	check_parts(base_url, &parts);
 
 	literal = host_class(parts.host, &class);
 	if (literal)
 		check_address(parts.host, class, rules);
-	check_clear_text(&parts,
-					 literal ? class != ADDRESS_PUBLIC
-							 : rules->allow_loopback || rules->allow_private,
-					 rules);
+	check_clear_text(
+		&parts, literal ? class != ADDRESS_PUBLIC : rules->allow_loopback || rules->allow_private,
+		rules);
 
 	length = parts.path == NULL ? 0 : strlen(parts.path);
 	while (length > 0 && parts.path[length - 1] == '/')

@@ -8,9 +8,9 @@
 
 typedef struct BaseUrlRules
 {
-	bool		allow_loopback;
-	bool		allow_private;
-	bool		with_key;		/* requests will carry a key */
+	bool allow_loopback;
+	bool allow_private;
+	bool with_key; /* requests will carry a key */
 } BaseUrlRules;
 
 /*

@@ -14,47 +14,47 @@
 typedef struct GatewayCall
 {
 	MemoryContext context;
-	int64		task_id;
-	int			attempt;
-	char	   *tenant;
-	char	   *task_type;
-	char	   *user_id;		/* NULL when absent */
-	char	   *idempotency_key;	/* sent where the provider has such a header */
-	Jsonb	   *payload;
-	Jsonb	   *metadata;
-	int64		timeout_ms;		/* of this attempt, all in */
-	struct Instance *instance;	/* where it goes; see fleet.h */
+	int64 task_id;
+	int attempt;
+	char *tenant;
+	char *task_type;
+	char *user_id;         /* NULL when absent */
+	char *idempotency_key; /* sent where the provider has such a header */
+	Jsonb *payload;
+	Jsonb *metadata;
+	int64 timeout_ms;          /* of this attempt, all in */
+	struct Instance *instance; /* where it goes; see fleet.h */
 } GatewayCall;
 
 typedef enum CallVerdict
 {
 	CALL_COMPLETED,
-	CALL_RETRY,					/* failed; another attempt may help, on another instance too */
-	CALL_RETRY_ELSEWHERE,		/* failed; only another instance may help */
-	CALL_FATAL,					/* failed; no attempt can help */
-	CALL_CANCELLED				/* aborted by us: the task was cancelled */
+	CALL_RETRY,           /* failed; another attempt may help, on another instance too */
+	CALL_RETRY_ELSEWHERE, /* failed; only another instance may help */
+	CALL_FATAL,           /* failed; no attempt can help */
+	CALL_CANCELLED        /* aborted by us: the task was cancelled */
 } CallVerdict;
 
 typedef struct CallOutcome
 {
 	CallVerdict verdict;
-	const char *code;			/* short, stable: "timeout_first_byte", "http_500", "rate_limited" ... */
-	char	   *message;		/* never a key, never a prompt; NULL on success */
-	int			http_status;	/* 0 when no answer arrived */
-	int64		retry_after_ms; /* the provider's wish, -1 when it has none */
-	Jsonb	   *result;			/* normalised answer; NULL unless completed */
-	int64		tokens_in;		/* all input tokens, cached ones included */
-	int64		tokens_cached;
-	int64		tokens_cache_write;
-	int64		tokens_out;		/* reasoning tokens included */
-	int64		tokens_reasoning;	/* the part of tokens_out that was not shown */
-	int64		images;			/* pictures in the answer */
-	int64		audio_ms;		/* length of the audio, 0 when the provider does not say */
-	Numeric		cost_usd;		/* never NULL: 0 when nothing was spent */
-	char	   *model;			/* as the provider names it; NULL when unknown */
-	char	   *request_id;		/* the provider's, for its support; NULL when unknown */
-	int64		duration_us;	/* from start to the last byte or the failure */
-	int64		first_byte_us;	/* -1 when none came */
+	const char *code;     /* short, stable: "timeout_first_byte", "http_500", "rate_limited" ... */
+	char *message;        /* never a key, never a prompt; NULL on success */
+	int http_status;      /* 0 when no answer arrived */
+	int64 retry_after_ms; /* the provider's wish, -1 when it has none */
+	Jsonb *result;        /* normalised answer; NULL unless completed */
+	int64 tokens_in;      /* all input tokens, cached ones included */
+	int64 tokens_cached;
+	int64 tokens_cache_write;
+	int64 tokens_out;       /* reasoning tokens included */
+	int64 tokens_reasoning; /* the part of tokens_out that was not shown */
+	int64 images;           /* pictures in the answer */
+	int64 audio_ms;         /* length of the audio, 0 when the provider does not say */
+	Numeric cost_usd;       /* never NULL: 0 when nothing was spent */
+	char *model;            /* as the provider names it; NULL when unknown */
+	char *request_id;       /* the provider's, for its support; NULL when unknown */
+	int64 duration_us;      /* from start to the last byte or the failure */
+	int64 first_byte_us;    /* -1 when none came */
 } CallOutcome;
 
 #endif

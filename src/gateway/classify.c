@@ -19,10 +19,11 @@
 
 typedef struct ProviderError
 {
-	char	   *code;
-	char	   *type;
-	char	   *message;
-	bool		flagged;		/* OpenRouter: moderation gave reasons */
+	char *code;
+	char *type;
+	char *message;
+	bool flagged;     /* OpenRouter: moderation gave reasons */
+	double loading_s; /* Hugging Face: until the model is loaded; -1: not told */
 } ProviderError;
 
 typedef struct NameRule
@@ -75,10 +76,10 @@ static const NameRule by_phrase[] = {
 
 typedef struct StatusRule
 {
-	int			first;
-	int			last;
+	int first;
+	int last;
 	CallVerdict verdict;
-	const char *code;			/* NULL: "http_" and the status */
+	const char *code; /* NULL: "http_" and the status */
 } StatusRule;
 
 static const StatusRule by_status[] = {
@@ -104,8 +105,8 @@ static const StatusRule by_status[] = {
 static char *
 detail_text(const Jsonb *body)
 {
-	Jsonb	   *detail = eduai_core_json_child(body, "detail");
-	Jsonb	   *first;
+	Jsonb *detail = eduai_core_json_child(body, "detail");
+	Jsonb *first;
 
 	if (detail == NULL)
 		return eduai_gateway_string(body, "detail");
@@ -119,17 +120,18 @@ detail_text(const Jsonb *body)
 static void
 read_error(const Jsonb *body, ProviderError *error)
 {
-	Jsonb	   *object = eduai_core_json_child(body, "error");
+	Jsonb *object = eduai_core_json_child(body, "error");
 
 	memset(error, 0, sizeof(*error));
+	if (!eduai_core_json_double(body, "estimated_time", &error->loading_s))
+		error->loading_s = -1;
 	if (eduai_core_json_is_object(object))
 	{
 		error->message = eduai_gateway_string(object, "message");
 		error->type = eduai_core_json_text(object, "type");
 		error->code = eduai_core_json_text(object, "code");
-		error->flagged =
-			eduai_core_json_length(eduai_core_json_child(eduai_core_json_child(object, "metadata"),
-														 "reasons")) > 0;
+		error->flagged = eduai_core_json_length(eduai_core_json_child(
+							 eduai_core_json_child(object, "metadata"), "reasons")) > 0;
 		return;
 	}
 	error->message = object != NULL ? eduai_core_json_element_text(object, 0)
@@ -147,8 +149,8 @@ read_error(const Jsonb *body, ProviderError *error)
 bool
 eduai_gateway_has_error(const Jsonb *body)
 {
-	JsonbValue	value;
-	char	   *type;
+	JsonbValue value;
+	char *type;
 
 	if (eduai_core_json_get(body, "error", &value) &&
 		(value.type == jbvBinary || (value.type == jbvString && value.val.string.len > 0)))
@@ -164,8 +166,8 @@ eduai_gateway_has_error(const Jsonb *body)
 static char *
 plain_text(const WireResponse *response)
 {
-	int			length = (int) Min(response->body_length, 65536);
-	char	   *text;
+	int length = (int) Min(response->body_length, 65536);
+	char *text;
 
 	if (length == 0 || length == 65536 || response->content_type == NULL ||
 		pg_strncasecmp(response->content_type, "text/plain", 10) != 0)
@@ -197,7 +199,7 @@ apply_names(const char *name, CallOutcome *outcome)
 static bool
 apply_phrases(const char *message, CallOutcome *outcome)
 {
-	char	   *lower;
+	char *lower;
 
 	if (message == NULL)
 		return false;
@@ -221,8 +223,8 @@ apply_status(int status, CallOutcome *outcome)
 		if (status >= by_status[i].first && status <= by_status[i].last)
 		{
 			outcome->verdict = by_status[i].verdict;
-			outcome->code = by_status[i].code != NULL ? by_status[i].code
-													  : psprintf("http_%d", status);
+			outcome->code =
+				by_status[i].code != NULL ? by_status[i].code : psprintf("http_%d", status);
 			return;
 		}
 	outcome->verdict = CALL_RETRY;
@@ -244,53 +246,66 @@ apply_should_retry(const char *header, CallOutcome *outcome)
 static int
 effective_status(int status, const ProviderError *error)
 {
-	int			code;
+	int code;
 
 	if (status < 200 || status > 299 || error->code == NULL)
 		return status;
 	code = atoi(error->code);
-	return code >= 300 && code <= 599 ? code : status;
+	return code >= 400 && code <= 599 ? code : status;
+}
+
+static void
+judge(int status, const ProviderError *error, const char *should_retry, CallOutcome *outcome)
+{
+	bool is_client_error = status >= 400 && status <= 499;
+	bool is_redirect = status >= 300 && status <= 399;
+
+	if (error->flagged)
+	{
+		outcome->verdict = CALL_FATAL;
+		outcome->code = "content_policy";
+	}
+	else if (is_redirect ||
+			 !(apply_names(error->code, outcome) || apply_names(error->type, outcome) ||
+			   (is_client_error && apply_phrases(error->message, outcome))))
+		apply_status(status, outcome);
+	apply_should_retry(should_retry, outcome);
+}
+
+static char *
+words_for(int status)
+{
+	if (status >= 300 && status <= 399)
+		return psprintf("the provider answered with a redirect (HTTP status %d), which is not "
+						"followed",
+						status);
+	return psprintf("the provider answered with HTTP status %d", status);
 }
 
 void
 eduai_gateway_classify(const WireResponse *response, const Jsonb *body, int64 now_unix,
 					   CallOutcome *outcome)
 {
-	ProviderError error = {0};
-	bool		capped = false;
-	int			status;
+	ProviderError error = {.loading_s = -1};
+	bool capped;
 
 	if (body != NULL)
 		read_error(body, &error);
 	if (error.message == NULL)
 		error.message = plain_text(response);
-	status = effective_status(response->http_status, &error);
-
-	if (error.flagged)
-	{
-		outcome->verdict = CALL_FATAL;
-		outcome->code = "content_policy";
-	}
-	else if (status < 300 || status > 399)
-	{
-		if (!apply_names(error.code, outcome) && !apply_names(error.type, outcome) &&
-			!(status >= 400 && status <= 499 && apply_phrases(error.message, outcome)))
-			apply_status(status, outcome);
-	}
-	else
-		apply_status(status, outcome);
-	apply_should_retry(response->should_retry, outcome);
+	judge(effective_status(response->http_status, &error), &error, response->should_retry, outcome);
 
 	outcome->result = NULL;
 	outcome->retry_after_ms = eduai_gateway_retry_after(response->retry_after_ms,
 														response->retry_after, now_unix, &capped);
+	if (outcome->retry_after_ms < 0 && error.loading_s >= 0)
+		outcome->retry_after_ms = (int64) Min(error.loading_s * 1000.0, MAX_RETRY_AFTER_MS);
 	outcome->message = error.message != NULL && *error.message != '\0'
 						   ? error.message
-						   : psprintf("the provider answered with HTTP status %d",
-									  response->http_status);
+						   : words_for(response->http_status);
 	if (capped)
-		outcome->message = psprintf("asked to wait longer than an hour, taken as one hour: %s",
-									outcome->message);
+		outcome->message =
+			psprintf("asked to wait longer than an hour, taken as one hour: %s", outcome->message);
 }
 
 /* ---- Retry-After ---- */
@@ -300,7 +315,7 @@ static double
 decimal(const char *text)
 {
 	const char *p;
-	bool		digits = false;
+	bool digits = false;
 
 	if (text == NULL)
 		return -1;
@@ -319,7 +334,7 @@ decimal(const char *text)
 static double
 http_date_ms(const char *text, int64 now_unix)
 {
-	time_t		date;
+	time_t date;
 
 	if (text == NULL)
 		return -1;
@@ -337,8 +352,8 @@ int64
 eduai_gateway_retry_after(const char *retry_after_ms, const char *retry_after, int64 now_unix,
 						  bool *capped)
 {
-	double		in_ms = decimal(retry_after_ms);
-	double		wish = decimal(retry_after);
+	double in_ms = decimal(retry_after_ms);
+	double wish = decimal(retry_after);
 
 	*capped = false;
 	wish = wish >= 0 ? wish * 1000.0 : http_date_ms(retry_after, now_unix);

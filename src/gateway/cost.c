@@ -13,8 +13,8 @@
 static Numeric
 product(Numeric a, Numeric b)
 {
-	return DatumGetNumeric(DirectFunctionCall2(numeric_mul, NumericGetDatum(a),
-											   NumericGetDatum(b)));
+	return DatumGetNumeric(
+		DirectFunctionCall2(numeric_mul, NumericGetDatum(a), NumericGetDatum(b)));
 }
 
 static Numeric
@@ -26,8 +26,8 @@ times(Numeric price, int64 count)
 static Numeric
 plus(Numeric a, Numeric b)
 {
-	return DatumGetNumeric(DirectFunctionCall2(numeric_add, NumericGetDatum(a),
-											   NumericGetDatum(b)));
+	return DatumGetNumeric(
+		DirectFunctionCall2(numeric_add, NumericGetDatum(a), NumericGetDatum(b)));
 }
 
 bool
@@ -40,19 +40,21 @@ eduai_gateway_is_negative(Numeric number)
 Numeric
 eduai_gateway_cost(const Instance *instance, const CallOutcome *outcome)
 {
-	int64		cached = Min(outcome->tokens_cached, outcome->tokens_in);
-	int64		cache_write = Min(outcome->tokens_cache_write, outcome->tokens_in - cached);
-	int64		reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
-	Numeric		cost;
+	int64 cached = Min(outcome->tokens_cached, outcome->tokens_in);
+	int64 cache_write = Min(outcome->tokens_cache_write, outcome->tokens_in - cached);
+	int64 reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
+	Numeric cost;
 
 	cost = times(instance->price_input, outcome->tokens_in - cached - cache_write);
-	cost = plus(cost, times(instance->price_cached ? instance->price_cached
-												   : instance->price_input, cached));
+	cost = plus(cost, times(instance->price_cached ? instance->price_cached : instance->price_input,
+							cached));
 	cost = plus(cost, times(instance->price_cache_write ? instance->price_cache_write
-														: instance->price_input, cache_write));
+														: instance->price_input,
+							cache_write));
 	cost = plus(cost, times(instance->price_output, outcome->tokens_out - reasoning));
-	cost = plus(cost, times(instance->price_reasoning ? instance->price_reasoning
-													  : instance->price_output, reasoning));
+	cost = plus(
+		cost, times(instance->price_reasoning ? instance->price_reasoning : instance->price_output,
+					reasoning));
 	/* a division would round; a product with a power of ten does not */
 	cost = product(cost, int64_div_fast_to_numeric(1, 6));
 

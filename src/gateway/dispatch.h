@@ -14,9 +14,9 @@ extern void eduai_gateway_dispatch_run(void);
 
 typedef enum ClaimLeft
 {
-	CLAIM_ALL,					/* nothing that could start was left */
-	CLAIM_HELD,					/* rows that somebody holds: look again soon */
-	CLAIM_MORE					/* the batch was full: look again after the commit */
+	CLAIM_ALL,  /* nothing that could start was left */
+	CLAIM_HELD, /* rows that somebody holds: look again soon */
+	CLAIM_MORE  /* the batch was full: look again after the commit */
 } ClaimLeft;
 
 /* Inside a turn's transaction: claims what there is room for. */

@@ -9,8 +9,8 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "core/clock.h"
-#include "core/status.h"
 #include "gateway/dispatch.h"
 #include "gateway/gateway.h"
 #include "gateway/load.h"
@@ -21,19 +21,19 @@
 #include "queue/claim.h"
 #include "utils/memutils.h"
 
-#define CLAIM_BATCH 512			/* per pass, so that no transaction grows long */
-#define PASSES 4
+#define CLAIM_BATCH 512 /* per pass, so that no transaction grows long */
+#define PASSES      4
 #define MAX_BLOCKED 64
 
 static MemoryContext claims_context = NULL;
-static Flight *claims = NULL;	/* claimed in this transaction */
+static Flight *claims = NULL; /* claimed in this transaction */
 
 typedef struct Blocked
 {
-	char	   *classes[MAX_BLOCKED];
-	int			nclasses;
-	char	   *tenants[MAX_BLOCKED];
-	int			ntenants;
+	char *classes[MAX_BLOCKED];
+	int nclasses;
+	char *tenants[MAX_BLOCKED];
+	int ntenants;
 } Blocked;
 
 static int
@@ -45,7 +45,7 @@ load_of(const Instance *instance)
 void
 eduai_gateway_dispatch_free_slot(Flight *f)
 {
-	Load	   *pool = eduai_gateway_load_of_pool(f->pool);
+	Load *pool = eduai_gateway_load_of_pool(f->pool);
 
 	pool->running--;
 	pool->critical -= f->critical ? 1 : 0;
@@ -55,7 +55,7 @@ eduai_gateway_dispatch_free_slot(Flight *f)
 static void
 take_slot(Flight *f)
 {
-	Load	   *pool = eduai_gateway_load_of_pool(f->pool);
+	Load *pool = eduai_gateway_load_of_pool(f->pool);
 
 	pool->running++;
 	pool->critical += f->critical ? 1 : 0;
@@ -66,13 +66,13 @@ static PoolRoom *
 rooms(int *n)
 {
 	const Pool *pools = eduai_queue_pools(n);
-	PoolRoom   *all = palloc(sizeof(PoolRoom) * *n);
-	int			kept = 0;
+	PoolRoom *all = palloc(sizeof(PoolRoom) * *n);
+	int kept = 0;
 
 	for (int i = 0; i < *n; i++)
 	{
-		Load	   *load = eduai_gateway_load_of_pool(pools[i].name);
-		int			free_slots = Min(pools[i].max_concurrent - load->running, CLAIM_BATCH);
+		Load *load = eduai_gateway_load_of_pool(pools[i].name);
+		int free_slots = Min(pools[i].max_concurrent - load->running, CLAIM_BATCH);
 
 		if (free_slots <= 0)
 			continue;
@@ -106,7 +106,7 @@ listed(char **list, int n, const char *entry)
 static bool
 block(Blocked *b, const Fleet *fleet, const Candidate *c)
 {
-	char	   *class = psprintf("%s\x01%s", c->task_type, c->model ? c->model : "");
+	char *class = psprintf("%s\x01%s", c->task_type, c->model ? c->model : "");
 
 	if (!has_tenant_lists(fleet))
 	{
@@ -124,10 +124,21 @@ block(Blocked *b, const Fleet *fleet, const Candidate *c)
 	return b->ntenants < MAX_BLOCKED;
 }
 
+/*
+ * The same for all attempts of a task: a provider that knows it answers twice
+ * for one price.  Without the fleet's name, which may have any characters.
+ */
+static char *
+idempotency_key(int64 task_id)
+{
+	return psprintf("eduai-" UINT64_FORMAT "-%u-%lld", GetSystemIdentifier(), MyDatabaseId,
+					(long long) task_id);
+}
+
 static Flight *
 make_flight(const ClaimedTask *t, Instance *instance)
 {
-	Flight	   *f = MemoryContextAllocZero(t->context, sizeof(Flight));
+	Flight *f = MemoryContextAllocZero(t->context, sizeof(Flight));
 	MemoryContext old = MemoryContextSwitchTo(t->context);
 
 	f->call.context = t->context;
@@ -140,8 +151,8 @@ make_flight(const ClaimedTask *t, Instance *instance)
 	f->call.metadata = t->metadata;
 	f->call.timeout_ms = t->timeout_ms;
 	f->call.instance = instance;
-	/* the same for all attempts of a task: a provider that knows it answers twice for one price */
-	f->call.idempotency_key = psprintf("eduai-%s-%lld", eduai_core_home(), (long long) t->task_id);
+	f->call.idempotency_key = idempotency_key(t->task_id);
+	f->tid = t->tid;
 	f->pool = t->pool;
 	f->model = t->model;
 	f->critical = t->priority == 0;
@@ -166,11 +177,11 @@ instance_named(const Fleet *fleet, const char *name)
 static int
 route_all(const Fleet *fleet, Candidate *candidates, int n, Blocked *blocked, bool *blocked_some)
 {
-	int			routed = 0;
+	int routed = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		Instance   *instance = eduai_gateway_route(fleet, &candidates[i], load_of);
+		Instance *instance = eduai_gateway_route(fleet, &candidates[i], load_of);
 
 		if (instance == NULL)
 		{
@@ -189,7 +200,7 @@ static int
 claim_routed(Fleet *fleet, Candidate *candidates, int n)
 {
 	ClaimedTask *tasks = palloc(sizeof(ClaimedTask) * Max(n, 1));
-	int			got;
+	int got;
 
 	/* routing counted them; from here on only what is claimed counts */
 	for (int i = 0; i < n; i++)
@@ -197,7 +208,7 @@ claim_routed(Fleet *fleet, Candidate *candidates, int n)
 	got = eduai_queue_claim(candidates, n, claims_context, tasks);
 	for (int i = 0; i < got; i++)
 	{
-		Flight	   *f = make_flight(&tasks[i], instance_named(fleet, tasks[i].instance));
+		Flight *f = make_flight(&tasks[i], instance_named(fleet, tasks[i].instance));
 
 		fleet->refs++;
 		take_slot(f);
@@ -211,22 +222,22 @@ claim_routed(Fleet *fleet, Candidate *candidates, int n)
 ClaimLeft
 eduai_gateway_dispatch_claim(Fleet *fleet)
 {
-	Blocked		blocked = {0};
-	ClaimLeft	left = CLAIM_ALL;
+	Blocked blocked = {0};
+	ClaimLeft left = CLAIM_ALL;
 
 	if (claims_context == NULL)
-		claims_context = AllocSetContextCreate(TopMemoryContext, "eduai claims",
-											   ALLOCSET_DEFAULT_SIZES);
+		claims_context =
+			AllocSetContextCreate(TopMemoryContext, "eduai claims", ALLOCSET_DEFAULT_SIZES);
 	if (!fleet->adopted || fleet->ninstances == 0)
 		return CLAIM_ALL;
 	for (int pass = 0; pass < PASSES; pass++)
 	{
-		Candidate  *candidates;
-		bool		blocked_some = false;
-		int			nrooms;
-		PoolRoom   *free_rooms = rooms(&nrooms);
-		int			n;
-		int			routed;
+		Candidate *candidates;
+		bool blocked_some = false;
+		int nrooms;
+		PoolRoom *free_rooms = rooms(&nrooms);
+		int n;
+		int routed;
 
 		if (nrooms == 0)
 			break;
@@ -246,7 +257,7 @@ eduai_gateway_dispatch_claim(Fleet *fleet)
 void
 eduai_gateway_dispatch_forget_claims(void)
 {
-	Flight	   *next;
+	Flight *next;
 
 	for (Flight *f = claims; f != NULL; f = next)
 	{
@@ -264,8 +275,8 @@ eduai_gateway_dispatch_forget_claims(void)
 void
 eduai_gateway_dispatch_start_claims(void)
 {
-	Flight	   *first = NULL;
-	Flight	   *next;
+	Flight *first = NULL;
+	Flight *next;
 
 	/* the list was built backwards: the most urgent leaves first */
 	for (Flight *f = claims; f != NULL; f = next)

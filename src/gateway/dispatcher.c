@@ -39,11 +39,11 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define RECORD_BATCH 512
+#define RECORD_BATCH           512
 #define MAX_TRIES_UNRECORDABLE 5
-#define STATS_PERIOD_US (2 * INT64CONST(1000000))
+#define STATS_PERIOD_US        (2 * INT64CONST(1000000))
 
-static int	sweep_interval_ms = 5000;
+static int sweep_interval_ms = 5000;
 
 static Fleet *fleet = NULL;
 static MemoryContext turn_context;
@@ -61,10 +61,9 @@ static int64 next_stats_us = 0;
 void
 eduai_gateway_dispatch_settings(void)
 {
-	DefineCustomIntVariable("eduai.sweep_interval",
-							"How often the dispatcher looks for what no commit announces.",
-							NULL, &sweep_interval_ms, 5000, 100, 3600000, PGC_SIGHUP,
-							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"eduai.sweep_interval", "How often the dispatcher looks for what no commit announces.",
+		NULL, &sweep_interval_ms, 5000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 /* ---- transactions ---- */
@@ -95,7 +94,7 @@ commit(void)
 static void
 roll_back(const char *doing)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
@@ -120,7 +119,7 @@ release_fleet(Fleet *old)
 static void
 dispose(Flight *f)
 {
-	Fleet	   *used = f->call.instance->fleet;
+	Fleet *used = f->call.instance->fleet;
 
 	used->refs--;
 	MemoryContextDelete(f->call.context);
@@ -144,11 +143,11 @@ collect(void)
 {
 	GatewayCall *call;
 	CallOutcome *outcome;
-	int			n = 0;
+	int n = 0;
 
 	while ((call = eduai_gateway_transfer_next(&outcome)) != NULL)
 	{
-		Flight	   *f = FLIGHT_OF(call);
+		Flight *f = FLIGHT_OF(call);
 
 		f->outcome = outcome;
 		f->ended_us = eduai_core_mono_us();
@@ -164,11 +163,11 @@ collect(void)
 static int
 take_ended(Flight **batch)
 {
-	int64		now = eduai_core_mono_us();
-	Flight	   *rest_first = NULL;
-	Flight	   *rest_last = NULL;
-	Flight	   *next;
-	int			n = 0;
+	int64 now = eduai_core_mono_us();
+	Flight *rest_first = NULL;
+	Flight *rest_last = NULL;
+	Flight *next;
+	int n = 0;
 
 	for (Flight *f = ended_first; f != NULL; f = next)
 	{
@@ -215,7 +214,7 @@ settle(Flight **batch, const bool *done, int n)
 static int64
 next_ended_us(void)
 {
-	int64		next = INT64_MAX;
+	int64 next = INT64_MAX;
 
 	for (Flight *f = ended_first; f != NULL; f = f->next)
 		next = Min(next, f->retry_us);
@@ -227,7 +226,7 @@ next_ended_us(void)
 static void
 refresh_fleet(void)
 {
-	Fleet	   *old = fleet;
+	Fleet *old = fleet;
 
 	if (fleet != NULL && !eduai_gateway_fleet_stale())
 		return;
@@ -240,11 +239,11 @@ refresh_fleet(void)
 static void
 abort_superseded(void)
 {
-	int64	   *ids;
-	int		   *attempts;
-	int			n = eduai_gateway_transfer_list(&ids, &attempts);
-	int		   *gone;
-	int			ngone;
+	int64 *ids;
+	int *attempts;
+	int n = eduai_gateway_transfer_list(&ids, &attempts);
+	int *gone;
+	int ngone;
 
 	if (n == 0)
 		return;
@@ -257,15 +256,15 @@ abort_superseded(void)
 static void
 handle_cancels(void)
 {
-	CancelledTask tasks[64];
-	bool		overflow = false;
-	bool		any = false;
-	int			n;
+	EndedTask tasks[64];
+	bool overflow = false;
+	bool any = false;
+	int n;
 
 	while ((n = eduai_queue_board_take(tasks, lengthof(tasks), &overflow)) > 0)
 	{
 		any = true;
-		eduai_queue_after_cancel(tasks, n);
+		eduai_queue_follow_ended(tasks, n);
 	}
 	if (any || overflow)
 		abort_superseded();
@@ -274,7 +273,7 @@ handle_cancels(void)
 static void
 sweep(void)
 {
-	int			orphans;
+	int orphans;
 
 	if (eduai_core_mono_us() < next_sweep_us)
 		return;
@@ -288,7 +287,7 @@ sweep(void)
 static void
 wake_due(void)
 {
-	int64		ms;
+	int64 ms;
 
 	(void) eduai_queue_wake_due();
 	ms = eduai_queue_next_due_ms();
@@ -361,7 +360,7 @@ static void
 record_alone(Flight *f)
 {
 	volatile bool busy = true;
-	bool		done = false;
+	bool done = false;
 
 	PG_TRY();
 	{
@@ -412,7 +411,7 @@ turn(void)
 {
 	static Flight *batch[RECORD_BATCH];
 	static bool done[RECORD_BATCH];
-	int			n = take_ended(batch);
+	int n = take_ended(batch);
 
 	MemoryContextSwitchTo(turn_context);
 	if (turn_together(batch, n, done))
@@ -433,9 +432,9 @@ turn(void)
 static long
 sleep_ms(void)
 {
-	int64		next = Min(Min(next_sweep_us, next_due_us), Min(next_ended_us(), next_claim_us));
-	int64		left = next == INT64_MAX ? 60000 : (next - eduai_core_mono_us() + 999) / 1000;
-	long		transfers = eduai_gateway_transfer_timeout_ms();
+	int64 next = Min(Min(next_sweep_us, next_due_us), Min(next_ended_us(), next_claim_us));
+	int64 left = next == INT64_MAX ? 60000 : (next - eduai_core_mono_us() + 999) / 1000;
+	long transfers = eduai_gateway_transfer_timeout_ms();
 
 	left = Max(0, Min(left, 60000));
 	return transfers < 0 ? (long) left : Min((long) left, transfers);
@@ -444,20 +443,18 @@ sleep_ms(void)
 static bool
 turn_is_due(void)
 {
-	int64		now = eduai_core_mono_us();
+	int64 now = eduai_core_mono_us();
 
 	return now >= next_sweep_us || now >= next_due_us || now >= next_claim_us ||
-		now >= next_ended_us();
+		   now >= next_ended_us();
 }
 
 /* the planner may not mistake a small or unanalysed table for a reason to scan it */
 static void
 pin_planner(void)
 {
-	static const char *const off[] = {
-		"enable_seqscan", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan",
-		"enable_material", "enable_memoize"
-	};
+	static const char *const off[] = {"enable_seqscan",    "enable_hashjoin", "enable_mergejoin",
+									  "enable_bitmapscan", "enable_material", "enable_memoize"};
 
 	for (size_t i = 0; i < lengthof(off); i++)
 		SetConfigOption(off[i], "off", PGC_SUSET, PGC_S_OVERRIDE);
@@ -484,7 +481,7 @@ eduai_gateway_dispatch_run(void)
 
 	while (!eduai_core_worker_should_stop())
 	{
-		bool		requested;
+		bool requested;
 
 		(void) eduai_core_worker_wait(sleep_ms());
 		if (eduai_core_worker_reloaded())

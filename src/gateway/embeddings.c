@@ -12,7 +12,7 @@
 static int
 expected_vectors(const Jsonb *payload)
 {
-	Jsonb	   *input = eduai_core_json_child(payload, "input");
+	Jsonb *input = eduai_core_json_child(payload, "input");
 	JsonbValue *first;
 
 	if (input == NULL || eduai_core_json_is_object(input))
@@ -27,8 +27,8 @@ vector_length(const Jsonb *vector)
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	int			n = 0;
+	JsonbValue value;
+	int n = 0;
 
 	if (eduai_core_json_length(vector) == 0)
 		return 0;
@@ -48,8 +48,8 @@ vector_length(const Jsonb *vector)
 static bool
 place(const Jsonb *data, int i, Jsonb **vectors, int n)
 {
-	Jsonb	   *element = eduai_core_json_element(data, i);
-	int64		index = i;
+	Jsonb *element = eduai_core_json_element(data, i);
+	int64 index = i;
 
 	if (eduai_core_json_is_object(element))
 	{
@@ -65,14 +65,14 @@ place(const Jsonb *data, int i, Jsonb **vectors, int n)
 static bool
 collect(const Jsonb *data, Jsonb **vectors, int n)
 {
-	int			length = 0;
+	int length = 0;
 
 	for (int i = 0; i < n; i++)
 		if (!place(data, i, vectors, n))
 			return false;
 	for (int i = 0; i < n; i++)
 	{
-		int			this = vector_length(vectors[i]);
+		int this = vector_length(vectors[i]);
 
 		if (this == 0 || (i > 0 && this != length))
 			return false;
@@ -84,8 +84,8 @@ collect(const Jsonb *data, Jsonb **vectors, int n)
 static void
 put_vectors(const GatewayCall *call, Jsonb **vectors, int n, CallOutcome *outcome)
 {
-	JsonbValue	input;
-	EduaiJson	j;
+	JsonbValue input;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	if (eduai_core_json_get(call->payload, "input", &input) && input.type == jbvString)
@@ -105,9 +105,9 @@ put_vectors(const GatewayCall *call, Jsonb **vectors, int n, CallOutcome *outcom
 void
 eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data, CallOutcome *outcome)
 {
-	int			expected = expected_vectors(call->payload);
-	int			n = eduai_core_json_length(data);
-	Jsonb	  **vectors;
+	int expected = expected_vectors(call->payload);
+	int n = eduai_core_json_length(data);
+	Jsonb **vectors;
 
 	if (n != expected)
 	{

@@ -16,19 +16,20 @@
 
 #include "core/clock.h"
 #include "gateway/address.h"
+#include "gateway/deadline.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway.h"
 #include "gateway/wire.h"
 #include "utils/timestamp.h"
 
-#define MAX_HEADER_BYTES (64 * 1024)
+#define MAX_HEADER_BYTES   (64 * 1024)
 #define MAX_POOLED_HANDLES 1024
-#define FIRST_ROOM (16 * 1024)
-#define IDLE_SECONDS 60L
+#define FIRST_ROOM         (16 * 1024)
+#define IDLE_SECONDS       60L
 
 /* Handles that were reset: what is costly about them is kept. */
 static CURL *pool[MAX_POOLED_HANDLES];
-static int	pooled = 0;
+static int pooled = 0;
 
 /* ---- callbacks ---- */
 
@@ -63,7 +64,7 @@ on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 static int
 on_connected(void *arg, char *remote, char *local, int remote_port, int local_port)
 {
-	Transfer   *t = arg;
+	Transfer *t = arg;
 	AddressClass class;
 
 	if (!eduai_gateway_address_parse(remote, &class))
@@ -78,6 +79,7 @@ on_connected(void *arg, char *remote, char *local, int remote_port, int local_po
 		return CURL_PREREQFUNC_ABORT;
 	}
 	t->connected_us = eduai_core_mono_us();
+	eduai_gateway_deadline_phase(t);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -85,7 +87,7 @@ on_connected(void *arg, char *remote, char *local, int remote_port, int local_po
 static bool
 capture(const char *line, size_t length, const char *name, char *into, size_t room)
 {
-	size_t		skip = strlen(name);
+	size_t skip = strlen(name);
 
 	if (length <= skip || line[skip] != ':' || pg_strncasecmp(line, name, skip) != 0)
 		return false;
@@ -118,8 +120,8 @@ forget_headers(Transfer *t)
 static size_t
 on_header(char *line, size_t size, size_t n, void *arg)
 {
-	Transfer   *t = arg;
-	size_t		length = size * n;
+	Transfer *t = arg;
+	size_t length = size * n;
 
 	if (t->first_byte_us == 0)
 		t->first_byte_us = eduai_core_mono_us();
@@ -133,8 +135,7 @@ on_header(char *line, size_t size, size_t n, void *arg)
 	if (length > 5 && memcmp(line, "HTTP/", 5) == 0)
 		forget_headers(t);
 	(void) (capture(line, length, "retry-after", t->retry_after, sizeof(t->retry_after)) ||
-			capture(line, length, "retry-after-ms", t->retry_after_ms,
-					sizeof(t->retry_after_ms)) ||
+			capture(line, length, "retry-after-ms", t->retry_after_ms, sizeof(t->retry_after_ms)) ||
 			capture(line, length, "x-should-retry", t->should_retry, sizeof(t->should_retry)) ||
 			capture(line, length, "content-type", t->content_type, sizeof(t->content_type)) ||
 			capture(line, length, "x-request-id", t->request_id, sizeof(t->request_id)) ||
@@ -146,8 +147,8 @@ on_header(char *line, size_t size, size_t n, void *arg)
 static bool
 make_room(Transfer *t, size_t more)
 {
-	size_t		room = Max(t->body_room, FIRST_ROOM);
-	char	   *body;
+	size_t room = Max(t->body_room, FIRST_ROOM);
+	char *body;
 
 	if (more > t->max_body || t->body_length > t->max_body - more)
 	{
@@ -173,10 +174,13 @@ make_room(Transfer *t, size_t more)
 static size_t
 on_body(char *bytes, size_t size, size_t n, void *arg)
 {
-	Transfer   *t = arg;
-	size_t		length = size * n;
+	Transfer *t = arg;
+	size_t length = size * n;
+	bool first = t->last_byte_us == 0;
 
 	t->last_byte_us = eduai_core_mono_us();
+	if (first)
+		eduai_gateway_deadline_phase(t);
 	if (!make_room(t, length))
 		return length == 0 ? 1 : 0;
 	memcpy(t->body + t->body_length, bytes, length);
@@ -230,7 +234,7 @@ append_parts(Transfer *t)
 static void
 set_body(Transfer *t)
 {
-	CURL	   *easy = t->easy;
+	CURL *easy = t->easy;
 
 	if (t->mime != NULL)
 	{
@@ -246,7 +250,7 @@ set_body(Transfer *t)
 static void
 set_security(Transfer *t)
 {
-	CURL	   *easy = t->easy;
+	CURL *easy = t->easy;
 
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "");
@@ -271,7 +275,7 @@ static void
 set_connection(Transfer *t)
 {
 	const Instance *instance = t->call->instance;
-	CURL	   *easy = t->easy;
+	CURL *easy = t->easy;
 
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
@@ -281,9 +285,9 @@ set_connection(Transfer *t)
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
 	/* our own timer ends it; libcurl divides this among a host's addresses */
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) instance->connect_ms);
-	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION,
-					 (long) (instance->provider->http2 ? CURL_HTTP_VERSION_2TLS
-													   : CURL_HTTP_VERSION_1_1));
+	curl_easy_setopt(
+		easy, CURLOPT_HTTP_VERSION,
+		(long) (instance->provider->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long) instance->provider->http2);
 	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "eduai/" EDUAI_VERSION);
@@ -292,7 +296,7 @@ set_connection(Transfer *t)
 static void
 set_callbacks(Transfer *t)
 {
-	CURL	   *easy = t->easy;
+	CURL *easy = t->easy;
 
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
@@ -306,8 +310,7 @@ bool
 eduai_gateway_exchange_prepare(Transfer *t)
 {
 	t->easy = pooled > 0 ? pool[--pooled] : curl_easy_init();
-	if (t->easy == NULL || !append_headers(t) ||
-		(t->request.file != NULL && !append_parts(t)) ||
+	if (t->easy == NULL || !append_headers(t) || (t->request.file != NULL && !append_parts(t)) ||
 		curl_easy_setopt(t->easy, CURLOPT_URL, t->request.url) != CURLE_OK ||
 		curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK)
 	{
@@ -367,14 +370,14 @@ read_answer(Transfer *t, int http_status)
 		.request_id = present(t->request_id),
 	};
 
-	eduai_gateway_response_read(t->call, &response,
-								(int64) timestamptz_to_time_t(eduai_core_now()), t->outcome);
+	eduai_gateway_response_read(t->call, &response, (int64) timestamptz_to_time_t(eduai_core_now()),
+								t->outcome);
 }
 
 void
 eduai_gateway_exchange_judge(Transfer *t, CURLcode result)
 {
-	long		http_status = 0;
+	long http_status = 0;
 
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http_status);
 	if (result == CURLE_OK)

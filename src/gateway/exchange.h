@@ -1,9 +1,9 @@
 /*
  * exchange.h: one transfer of transfer.c, as its parts see it.
  *
- * transfer.c owns the queue, the timers and every Transfer; exchange.c turns a
- * Transfer into an easy handle and an ended handle into an outcome; mock.c
- * answers without HTTP.  A Transfer is allocated in its call's context; what
+ * transfer.c owns every Transfer and the lines they stand in; exchange.c turns
+ * one into an easy handle and an ended handle into an outcome; mock.c answers
+ * without HTTP.  A Transfer is allocated in its call's context; what
  * libcurl's callbacks write into it is malloc'ed or in place.
  */
 #ifndef EDUAI_GATEWAY_EXCHANGE_H
@@ -19,10 +19,10 @@
 
 typedef enum TransferState
 {
-	TRANSFER_WAITING,			/* for a place among the running */
-	TRANSFER_RUNNING,			/* in libcurl's hands */
-	TRANSFER_MOCK,				/* its timer answers */
-	TRANSFER_FINISHED			/* waits to be handed back */
+	TRANSFER_WAITING, /* for a place among the running */
+	TRANSFER_RUNNING, /* in libcurl's hands */
+	TRANSFER_MOCK,    /* its timer answers */
+	TRANSFER_FINISHED /* waits to be handed back */
 } TransferState;
 
 /* Why we ended it; libcurl's own reasons are CURLcodes. */
@@ -44,43 +44,43 @@ typedef enum TransferAbort
 
 typedef struct Transfer
 {
-	dlist_node	node;			/* in the waiting or the finished line */
+	dlist_node node; /* in the waiting or the finished line */
 	pairingheap_node timer;
-	bool		has_timer;
-	int64		timer_us;
+	bool has_timer;
+	int64 timer_us;
 	TransferState state;
-	bool		listed;			/* in the hash of (task, attempt) */
+	bool listed; /* in the hash of (task, attempt) */
 	GatewayCall *call;
 	CallOutcome *outcome;
 
-	CURL	   *easy;
+	CURL *easy;
 	struct curl_slist *headers;
-	curl_mime  *mime;
+	curl_mime *mime;
 	WireRequest request;
-	size_t		max_body;
+	size_t max_body;
 
 	/* written by callbacks */
 	TransferAbort abort;
-	int			sends;			/* how often the request went out */
-	size_t		header_bytes;
-	char	   *body;			/* malloc'ed */
-	size_t		body_length;
-	size_t		body_room;
-	char		retry_after[128];	/* empty: absent */
-	char		retry_after_ms[64];
-	char		should_retry[16];
-	char		content_type[128];
-	char		request_id[128];
-	char		error[CURL_ERROR_SIZE];
+	int sends; /* how often the request went out */
+	size_t header_bytes;
+	char *body; /* malloc'ed */
+	size_t body_length;
+	size_t body_room;
+	char retry_after[128]; /* empty: absent */
+	char retry_after_ms[64];
+	char should_retry[16];
+	char content_type[128];
+	char request_id[128];
+	char error[CURL_ERROR_SIZE];
 
 	/* monotonic; 0: not yet */
-	int64		started_us;		/* by the dispatcher */
-	int64		launched_us;	/* handed to libcurl */
-	int64		connected_us;	/* connection there, request about to leave */
-	int64		first_byte_us;	/* of the head */
-	int64		last_byte_us;	/* of the body */
-	int64		total_ms;		/* of the whole, from started_us */
-	curl_off_t	uploaded;		/* when last looked at */
+	int64 started_us;    /* by the dispatcher */
+	int64 launched_us;   /* handed to libcurl */
+	int64 connected_us;  /* connection there, request about to leave */
+	int64 first_byte_us; /* of the head */
+	int64 last_byte_us;  /* of the body */
+	int64 total_ms;      /* of the whole, from started_us */
+	curl_off_t uploaded; /* when last looked at */
 } Transfer;
 
 /* ---- exchange.c ---- */
@@ -108,7 +108,7 @@ extern void eduai_gateway_exchange_failed(Transfer *t, CURLcode result);
 extern int64 eduai_gateway_mock_latency_ms(const GatewayCall *call);
 
 /* Answers from the provider's options; "chance" is in [0, 1).  Does not raise. */
-extern void eduai_gateway_mock_answer(GatewayCall *call, double chance, int64 now_unix,
-									  CallOutcome *outcome);
+extern void
+eduai_gateway_mock_answer(GatewayCall *call, double chance, int64 now_unix, CallOutcome *outcome);
 
 #endif

@@ -39,7 +39,7 @@ static const AbortRule aborts[] = {
 
 typedef struct FailureRule
 {
-	CURLcode	result;
+	CURLcode result;
 	CallVerdict verdict;
 	const char *code;
 } FailureRule;
@@ -62,7 +62,7 @@ static const FailureRule failures[] = {
 	{CURLE_HTTP2_STREAM, CALL_RETRY, "protocol_error"},
 	{CURLE_OUT_OF_MEMORY, CALL_RETRY, "out_of_memory"},
 	{CURLE_URL_MALFORMAT, CALL_RETRY_ELSEWHERE, "bad_url"},
-	{CURLE_UNSUPPORTED_PROTOCOL, CALL_RETRY_ELSEWHERE, "bad_url"},
+	{CURLE_UNSUPPORTED_PROTOCOL, CALL_RETRY, "protocol_error"},
 };
 
 /* In the call's own context, whoever calls. */

@@ -25,10 +25,10 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-bool		eduai_gateway_allow_mock = false;
-int			eduai_gateway_max_response_kb = 32768;
-int			eduai_gateway_http_connections = 1000;
-char	   *eduai_gateway_http_ca_file = NULL;
+bool eduai_gateway_allow_mock = false;
+int eduai_gateway_max_response_kb = 32768;
+int eduai_gateway_http_connections = 1000;
+char *eduai_gateway_http_ca_file = NULL;
 
 static EduaiPlan select_providers = {
 	"SELECT p.name, p.kind, p.base_url, p.key_ref, s.api_key, p.options, "
@@ -45,8 +45,8 @@ static EduaiPlan select_instances = {
 	{0}};
 
 /* What invalidations are compared with; InvalidOid before the first load. */
-static Oid	watched_instance = InvalidOid;
-static Oid	watched_provider = InvalidOid;
+static Oid watched_instance = InvalidOid;
+static Oid watched_provider = InvalidOid;
 static uint64 changes = 1;
 static uint64 loaded_changes = 0;
 
@@ -79,7 +79,7 @@ static uint64
 watch(void)
 {
 	static bool registered = false;
-	Oid			schema = eduai_core_schema();
+	Oid schema = eduai_core_schema();
 
 	if (!registered)
 	{
@@ -96,8 +96,8 @@ watch(void)
 static Jsonb *
 json_column(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = eduai_core_value(row, column, &isnull);
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
 }
@@ -105,8 +105,8 @@ json_column(uint64 row, int column)
 static bool
 bool_column(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = eduai_core_value(row, column, &isnull);
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
 }
@@ -114,8 +114,8 @@ bool_column(uint64 row, int column)
 static Numeric
 numeric_column(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		value = eduai_core_value(row, column, &isnull);
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
 
 	return isnull ? int64_to_numeric(0) : DatumGetNumericCopy(value);
 }
@@ -123,11 +123,11 @@ numeric_column(uint64 row, int column)
 static char **
 text_array_column(uint64 row, int column, int *n)
 {
-	bool		isnull;
-	Datum		value = eduai_core_value(row, column, &isnull);
-	Datum	   *elements;
-	bool	   *nulls;
-	char	  **texts;
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
+	Datum *elements;
+	bool *nulls;
+	char **texts;
 
 	*n = 0;
 	if (isnull)
@@ -143,8 +143,8 @@ text_array_column(uint64 row, int column, int *n)
 static char **
 text_array_option(const Jsonb *options, const char *name, int *n)
 {
-	Jsonb	   *array = eduai_core_json_child(options, name);
-	char	  **texts;
+	Jsonb *array = eduai_core_json_child(options, name);
+	char **texts;
 
 	*n = eduai_core_json_length(array);
 	texts = palloc(sizeof(char *) * Max(*n, 1));
@@ -160,7 +160,7 @@ text_array_option(const Jsonb *options, const char *name, int *n)
 static int64
 int_option(const Jsonb *options, const char *name, int64 default_value)
 {
-	int64		value;
+	int64 value;
 
 	return eduai_core_json_int64(options, name, &value) ? value : default_value;
 }
@@ -168,7 +168,7 @@ int_option(const Jsonb *options, const char *name, int64 default_value)
 static bool
 bool_option(const Jsonb *options, const char *name)
 {
-	bool		value;
+	bool value;
 
 	return eduai_core_json_bool(options, name, &value) && value;
 }
@@ -176,7 +176,7 @@ bool_option(const Jsonb *options, const char *name)
 static Numeric
 price_option(const Jsonb *options, const char *name)
 {
-	Numeric		price = eduai_core_json_numeric(options, name);
+	Numeric price = eduai_core_json_numeric(options, name);
 
 	return price != NULL ? DatumGetNumericCopy(NumericGetDatum(price)) : NULL;
 }
@@ -184,13 +184,13 @@ price_option(const Jsonb *options, const char *name)
 static void
 read_provider(uint64 row, Provider *provider)
 {
-	char	   *key_ref = eduai_core_text(row, 4);
+	char *key_ref = eduai_core_text(row, 4);
 
 	provider->name = eduai_core_text(row, 1);
 	provider->kind = eduai_core_text(row, 2);
 	provider->base_url = eduai_core_text(row, 3);
-	provider->api_key = eduai_gateway_keyref_resolve(key_ref, eduai_core_text(row, 5),
-													 &provider->key_error);
+	provider->api_key =
+		eduai_gateway_keyref_resolve(key_ref, eduai_core_text(row, 5), &provider->key_error);
 	provider->options = json_column(row, 6);
 	provider->at_home = bool_column(row, 7);
 	provider->allow_loopback = bool_option(provider->options, "allow_loopback");
@@ -252,7 +252,7 @@ static void
 load_providers(Fleet *fleet)
 {
 	MemoryContext caller;
-	uint64		n = eduai_core_run(&select_providers, NULL, NULL);
+	uint64 n = eduai_core_run(&select_providers, NULL, NULL);
 
 	caller = MemoryContextSwitchTo(fleet->context);
 	fleet->adopted = true;
@@ -270,7 +270,7 @@ static void
 load_instances(Fleet *fleet)
 {
 	MemoryContext caller;
-	uint64		n = eduai_core_run(&select_instances, NULL, NULL);
+	uint64 n = eduai_core_run(&select_instances, NULL, NULL);
 
 	caller = MemoryContextSwitchTo(fleet->context);
 	fleet->instances = palloc0(sizeof(Instance) * Max(n, 1));
@@ -283,11 +283,11 @@ load_instances(Fleet *fleet)
 Fleet *
 eduai_gateway_fleet_load(MemoryContext parent)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "eduai fleet",
-												  ALLOCSET_DEFAULT_SIZES);
-	Fleet	   *fleet = MemoryContextAllocZero(context, sizeof(Fleet));
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai fleet", ALLOCSET_DEFAULT_SIZES);
+	Fleet *fleet = MemoryContextAllocZero(context, sizeof(Fleet));
 	EduaiPrivilege saved;
-	uint64		seen;
+	uint64 seen;
 
 	fleet->context = context;
 	eduai_gateway_encoding_prepare();
@@ -341,12 +341,11 @@ eduai_gateway_fleet_init(void)
 							"Longer ones end with the error body_too_large.",
 							&eduai_gateway_max_response_kb, 32768, 1, 204800, PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
-	DefineCustomIntVariable("eduai.http_connections",
-							"How many provider calls run at once in a database's dispatcher.",
-							"Calls beyond it wait in line. Each needs a file descriptor: the "
-							"dispatcher raises its own limit up to the hard one (ulimit -Hn).",
-							&eduai_gateway_http_connections, 1000, 1, 60000, PGC_SIGHUP, 0, NULL,
-							NULL, NULL);
+	DefineCustomIntVariable(
+		"eduai.http_connections", "How many provider calls run at once in a database's dispatcher.",
+		"Calls beyond it wait in line. Each needs a file descriptor: the "
+		"dispatcher raises its own limit up to the hard one (ulimit -Hn).",
+		&eduai_gateway_http_connections, 1000, 1, 60000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("eduai.http_ca_file",
 							   "A file of trusted certificates, in PEM, for providers.",
 							   "Empty for the system's own.", &eduai_gateway_http_ca_file, "",

@@ -16,60 +16,60 @@
 
 typedef struct Provider
 {
-	char	   *name;
-	char	   *kind;			/* openai anthropic openrouter huggingface mock */
-	char	   *base_url;		/* without a trailing slash */
-	char	   *api_key;		/* resolved: the secret itself, or NULL; never print */
-	char	   *key_error;		/* why a reference could not be resolved, or NULL */
-	Jsonb	   *options;
-	bool		allow_loopback;
-	bool		allow_private;
-	bool		http2;
-	bool		at_home;		/* recorded by this very database: see adopt_database() */
+	char *name;
+	char *kind;      /* openai anthropic openrouter huggingface mock */
+	char *base_url;  /* without a trailing slash */
+	char *api_key;   /* resolved: the secret itself, or NULL; never print */
+	char *key_error; /* why a reference could not be resolved, or NULL */
+	Jsonb *options;
+	bool allow_loopback;
+	bool allow_private;
+	bool http2;
+	bool at_home; /* recorded by this very database: see adopt_database() */
 } Provider;
 
 typedef struct Instance
 {
 	struct Fleet *fleet;
-	Provider   *provider;
-	char	   *name;
-	char	   *model;
-	char	  **task_types;
-	int			ntask_types;
-	char	  **aliases;
-	int			naliases;
-	char	  **tenants;		/* allow list; ntenants 0: all */
-	int			ntenants;
-	bool		active;			/* state 'active' */
-	int			tier;
-	int			weight;
-	int			max_concurrent;
-	Numeric		price_input;	/* USD per million tokens */
-	Numeric		price_output;
-	Numeric		price_cached;	/* NULL: as price_input */
-	Numeric		price_cache_write;	/* NULL: as price_input */
-	Numeric		price_reasoning;	/* NULL: as price_output */
-	Numeric		price_image;	/* USD a picture, NULL: nothing */
-	Numeric		price_audio_second; /* USD, NULL: nothing */
-	char	   *embedding_space;	/* NULL: the model's own */
-	int64		context_tokens; /* 0: unknown */
-	int64		max_output_tokens;	/* 0: unknown */
-	int64		connect_ms;
-	int64		first_byte_ms;
-	int64		stall_ms;
-	int64		timeout_ms;		/* 0: the task's own */
-	Jsonb	   *options;
+	Provider *provider;
+	char *name;
+	char *model;
+	char **task_types;
+	int ntask_types;
+	char **aliases;
+	int naliases;
+	char **tenants; /* allow list; ntenants 0: all */
+	int ntenants;
+	bool active; /* state 'active' */
+	int tier;
+	int weight;
+	int max_concurrent;
+	Numeric price_input; /* USD per million tokens */
+	Numeric price_output;
+	Numeric price_cached;       /* NULL: as price_input */
+	Numeric price_cache_write;  /* NULL: as price_input */
+	Numeric price_reasoning;    /* NULL: as price_output */
+	Numeric price_image;        /* USD a picture, NULL: nothing */
+	Numeric price_audio_second; /* USD, NULL: nothing */
+	char *embedding_space;      /* NULL: the model's own */
+	int64 context_tokens;       /* 0: unknown */
+	int64 max_output_tokens;    /* 0: unknown */
+	int64 connect_ms;
+	int64 first_byte_ms;
+	int64 stall_ms;
+	int64 timeout_ms; /* 0: the task's own */
+	Jsonb *options;
 } Instance;
 
 typedef struct Fleet
 {
 	MemoryContext context;
-	Provider   *providers;
-	int			nproviders;
-	Instance   *instances;
-	int			ninstances;
-	int			refs;			/* calls in flight that point here */
-	bool		adopted;		/* the database belongs here: all at home */
+	Provider *providers;
+	int nproviders;
+	Instance *instances;
+	int ninstances;
+	int refs;     /* calls in flight that point here */
+	bool adopted; /* the database belongs here: all at home */
 } Fleet;
 
 /* Loads the fleet; call inside a transaction with SPI connected.  Owned by the caller. */

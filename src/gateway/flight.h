@@ -10,18 +10,19 @@
 
 typedef struct Flight
 {
-	struct Flight *next;		/* in the dispatcher's list of ended flights */
-	GatewayCall call;			/* this struct too is in call.context */
-	CallOutcome *outcome;		/* NULL while it flies */
-	char	   *pool;
-	char	   *model;			/* as the task asked for it, NULL: any */
-	bool		critical;
+	struct Flight *next;  /* in the dispatcher's list of ended flights */
+	GatewayCall call;     /* this struct too is in call.context */
+	CallOutcome *outcome; /* NULL while it flies */
+	ItemPointerData tid;  /* of the task's row as the claim left it */
+	char *pool;
+	char *model; /* as the task asked for it, NULL: any */
+	bool critical;
 	TimestampTz started_at;
-	int			tries;			/* to record it */
-	int64		ended_us;		/* monotonic, when it ended */
-	int64		retry_us;		/* monotonic, not to be recorded before */
+	int tries;      /* to record it */
+	int64 ended_us; /* monotonic, when it ended */
+	int64 retry_us; /* monotonic, not to be recorded before */
 } Flight;
 
-#define FLIGHT_OF(c) ((Flight *) ((char *) (c) - offsetof(Flight, call)))
+#define FLIGHT_OF(c) ((Flight *) ((char *) (c) -offsetof(Flight, call)))
 
 #endif

@@ -17,7 +17,7 @@
 #include "queue/queue.h"
 #include "utils/builtins.h"
 
-static int	dispatcher_kind = -1;
+static int dispatcher_kind = -1;
 
 void
 eduai_gateway_wake_at_commit(void)
@@ -36,10 +36,10 @@ is_served(const EduaiEnqueue *task, EduaiRefusal *why)
 		"SELECT FROM eduai.instance i WHERE $1 = ANY (i.task_types) "
 		"AND ($2 IS NULL OR i.model = $2 OR coalesce(i.options->'aliases' ? $2, false)) "
 		"AND (NOT i.options ? 'tenants' OR i.options->'tenants' ? $3) LIMIT 1",
-		3, {TEXTOID, TEXTOID, TEXTOID}
-	};
-	Datum		args[3];
-	char		nulls[4] = "   ";
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum args[3];
+	char nulls[4] = "   ";
 
 	if (!task->by_gateway)
 		return true;
@@ -50,26 +50,27 @@ is_served(const EduaiEnqueue *task, EduaiRefusal *why)
 	if (eduai_core_run(&serving, args, nulls) > 0)
 		return true;
 	why->sqlstate = EDUAI_NO_INSTANCE;
-	why->message = task->model ?
-		psprintf("no instance serves task type \"%s\" with model \"%s\"", task->task_type, task->model) :
-		psprintf("no instance serves task type \"%s\"", task->task_type);
-	why->hint = "Add one with eduai.add_instance(), or enqueue with on_refusal => 'defer' to wait for one.";
+	why->message = task->model ? psprintf("no instance serves task type \"%s\" with model \"%s\"",
+										  task->task_type, task->model)
+							   : psprintf("no instance serves task type \"%s\"", task->task_type);
+	why->hint =
+		"Add one with eduai.add_instance(), or enqueue with on_refusal => 'defer' to wait for one.";
 	return false;
 }
 
 static void
 report(EduaiHealth *health)
 {
-	static EduaiPlan count = {
-		"SELECT (SELECT count(*) FROM eduai.provider), count(*), "
-		"count(*) FILTER (WHERE state = 'active'), "
-		"(SELECT count(*) FROM eduai.provider WHERE home <> $1) + "
-		"(SELECT count(*) FROM eduai.adoption WHERE home <> $1) "
-		"FROM eduai.instance", 1, {TEXTOID}
-	};
-	Datum		args[1] = {CStringGetTextDatum(eduai_core_home())};
-	EduaiJson	j;
-	bool		adopted;
+	static EduaiPlan count = {"SELECT (SELECT count(*) FROM eduai.provider), count(*), "
+							  "count(*) FILTER (WHERE state = 'active'), "
+							  "(SELECT count(*) FROM eduai.provider WHERE home <> $1) + "
+							  "(SELECT count(*) FROM eduai.adoption WHERE home <> $1) "
+							  "FROM eduai.instance",
+							  1,
+							  {TEXTOID}};
+	Datum args[1] = {CStringGetTextDatum(eduai_core_home())};
+	EduaiJson j;
+	bool adopted;
 
 	eduai_core_run(&count, args, NULL);
 	adopted = eduai_core_int64(0, 4, 0) == 0;
@@ -80,9 +81,10 @@ report(EduaiHealth *health)
 	eduai_core_json_put_bool(&j, "adopted", adopted);
 	eduai_core_health_section(health, "gateway", eduai_core_json_end(&j));
 	if (!adopted)
-		eduai_core_health_problem(health, "database_not_adopted", "critical", 0,
-								  "This database was recorded elsewhere (a restored or copied one), so nothing is dispatched.",
-								  "If it may call the providers from here, run SELECT eduai.adopt_database().");
+		eduai_core_health_problem(
+			health, "database_not_adopted", "critical", 0,
+			"This database was recorded elsewhere (a restored or copied one), so nothing is dispatched.",
+			"If it may call the providers from here, run SELECT eduai.adopt_database().");
 }
 
 void

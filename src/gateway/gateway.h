@@ -19,10 +19,10 @@ extern void eduai_gateway_wake_at_commit(void);
 extern bool eduai_gateway_allow_mock;
 
 /* eduai.max_response_size, in kilobytes: the longest body, decompressed. */
-extern int	eduai_gateway_max_response_kb;
+extern int eduai_gateway_max_response_kb;
 
 /* eduai.http_connections: how many transfers run at once; more wait in line. */
-extern int	eduai_gateway_http_connections;
+extern int eduai_gateway_http_connections;
 
 /* eduai.http_ca_file: trusted certificates; empty for the system's. */
 extern char *eduai_gateway_http_ca_file;

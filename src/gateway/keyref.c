@@ -1,5 +1,8 @@
 /*
  * keyref.c: checking and resolving the references to keys; see keyref.h.
+ *
+ * Messages of checks do not repeat the argument even where it is a reference:
+ * a key may have been pasted after "env:".
  */
 #include "postgres.h"
 
@@ -40,8 +43,8 @@ is_header_value(const char *key)
 static bool
 ends_with(const char *text, const char *suffix)
 {
-	size_t		length = strlen(text);
-	size_t		tail = strlen(suffix);
+	size_t length = strlen(text);
+	size_t tail = strlen(suffix);
 
 	return length > tail && strcmp(text + length - tail, suffix) == 0;
 }
@@ -67,18 +70,16 @@ static void
 check_env(const char *name)
 {
 	if (!isalpha((unsigned char) *name) && *name != '_')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid name of an environment variable: \"%s\"", name)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid name of an environment variable after \"env:\"")));
 	for (const char *p = name; *p; p++)
 		if (!isalnum((unsigned char) *p) && *p != '_')
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid name of an environment variable: \"%s\"", name)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("invalid name of an environment variable after \"env:\"")));
 	if (!is_key_name(name) && !may_read_server_files())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to use environment variable \"%s\" as a key", name),
+				 errmsg("permission denied to use that environment variable as a key"),
 				 errhint("Without the privileges of pg_read_server_files the name must begin with "
 						 "EDUAI_ or end with _API_KEY or _API_TOKEN.")));
 }
@@ -87,24 +88,21 @@ static void
 check_file(const char *path)
 {
 	if (!is_absolute_path(path))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the path of a key file must be absolute: \"%s\"", path)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the path after \"file:\" must be absolute")));
 	if (!may_read_server_files())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to use a key file"),
-				 errhint("Only roles with privileges of pg_read_server_files may refer to "
-						 "files.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to use a key file"),
+						errhint("Only roles with privileges of pg_read_server_files may refer to "
+								"files.")));
 }
 
 const char *
 eduai_gateway_keyref_check(const char *api_key)
 {
 	if (strlen(api_key) > MAX_KEY_BYTES)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the API key is longer than %d bytes", MAX_KEY_BYTES)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the API key is longer than %d bytes", MAX_KEY_BYTES)));
 	if (is_env(api_key))
 	{
 		check_env(api_key + 4);
@@ -128,7 +126,7 @@ eduai_gateway_keyref_check(const char *api_key)
 static char *
 trim(char *text)
 {
-	size_t		length;
+	size_t length;
 
 	text[strcspn(text, "\r\n")] = '\0';
 	while (*text == ' ' || *text == '\t')
@@ -159,11 +157,11 @@ checked(char *key, const char *from, char **error)
 static char *
 read_file(const char *path, char **error)
 {
-	char		buffer[MAX_KEY_BYTES + 1];
+	char buffer[MAX_KEY_BYTES + 1];
 	struct stat status;
-	ssize_t		length = -1;
-	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	int			reason = errno;
+	ssize_t length = -1;
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	int reason = errno;
 
 	if (fd >= 0)
 	{
@@ -202,8 +200,7 @@ eduai_gateway_keyref_resolve(const char *key_ref, const char *secret, char **err
 			*error = psprintf("environment variable \"%s\" is not set in the server", key_ref + 4);
 			return NULL;
 		}
-		return checked(pstrdup(value), psprintf("environment variable \"%s\"", key_ref + 4),
-					   error);
+		return checked(pstrdup(value), psprintf("environment variable \"%s\"", key_ref + 4), error);
 	}
 	if (is_file(key_ref))
 		return read_file(key_ref + 5, error);

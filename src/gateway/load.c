@@ -9,13 +9,13 @@
 static Load *
 find(HTAB **table, const char *what, const char *name)
 {
-	char		key[NAMEDATALEN] = {0};
-	bool		found;
-	Load	   *load;
+	char key[NAMEDATALEN] = {0};
+	bool found;
+	Load *load;
 
 	if (*table == NULL)
 	{
-		HASHCTL		control = {.keysize = NAMEDATALEN, .entrysize = sizeof(Load)};
+		HASHCTL control = {.keysize = NAMEDATALEN, .entrysize = sizeof(Load)};
 
 		*table = hash_create(what, 64, &control, HASH_ELEM | HASH_STRINGS);
 	}

@@ -11,9 +11,9 @@
 
 typedef struct Load
 {
-	char		name[NAMEDATALEN];	/* hash key */
-	int			running;
-	int			critical;		/* of those, critical tasks (pools only) */
+	char name[NAMEDATALEN]; /* hash key */
+	int running;
+	int critical; /* of those, critical tasks (pools only) */
 } Load;
 
 /* The entry of a pool or an instance, made at need; valid for ever. */

@@ -14,10 +14,10 @@
 #include "gateway/wire.h"
 
 #define DEFAULT_DIMENSIONS 8
-#define MAX_IMAGES 10
+#define MAX_IMAGES         10
 
 /* A PNG of one transparent pixel. */
-#define PIXEL \
+#define PIXEL                                                                                  \
 	"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5E" \
 	"rkJggg=="
 
@@ -30,7 +30,7 @@ options_of(const GatewayCall *call)
 static int64
 option(const GatewayCall *call, const char *name, int64 default_value)
 {
-	int64		value;
+	int64 value;
 
 	return eduai_core_json_int64(options_of(call), name, &value) ? value : default_value;
 }
@@ -40,13 +40,13 @@ option(const GatewayCall *call, const char *name, int64 default_value)
 static char *
 last_user_text(const GatewayCall *call)
 {
-	Jsonb	   *messages = eduai_core_json_child(call->payload, "messages");
+	Jsonb *messages = eduai_core_json_child(call->payload, "messages");
 
 	for (int i = eduai_core_json_length(messages) - 1; i >= 0; i--)
 	{
-		Jsonb	   *message = eduai_core_json_element(messages, i);
-		char	   *role = eduai_gateway_string(message, "role");
-		char	   *content = eduai_gateway_string(message, "content");
+		Jsonb *message = eduai_core_json_element(messages, i);
+		char *role = eduai_gateway_string(message, "role");
+		char *content = eduai_gateway_string(message, "content");
 
 		if (role != NULL && strcmp(role, "user") == 0 && content != NULL)
 			return content;
@@ -57,13 +57,13 @@ last_user_text(const GatewayCall *call)
 static char *
 answer_text(const GatewayCall *call)
 {
-	char	   *text = eduai_gateway_string(options_of(call), "text");
-	bool		echo = false;
+	char *text = eduai_gateway_string(options_of(call), "text");
+	bool echo = false;
 
 	(void) eduai_core_json_bool(options_of(call), "echo", &echo);
 	if (echo)
 	{
-		char	   *asked = last_user_text(call);
+		char *asked = last_user_text(call);
 
 		if (asked != NULL)
 			return asked;
@@ -87,9 +87,9 @@ static void
 put_usage(EduaiJson *j, const GatewayCall *call, const char *text)
 {
 	eduai_core_json_open_object(j, "usage");
-	eduai_core_json_put_int(j, "prompt_tokens",
-							option(call, "tokens_in",
-								   tokens_of(eduai_core_json_cstring(call->payload))));
+	eduai_core_json_put_int(
+		j, "prompt_tokens",
+		option(call, "tokens_in", tokens_of(eduai_core_json_cstring(call->payload))));
 	eduai_core_json_put_int(j, "completion_tokens",
 							option(call, "tokens_out", text != NULL ? tokens_of(text) : 0));
 	eduai_core_json_open_object(j, "prompt_tokens_details");
@@ -103,8 +103,8 @@ put_usage(EduaiJson *j, const GatewayCall *call, const char *text)
 static void
 put_chat(EduaiJson *j, const GatewayCall *call)
 {
-	char	   *reason = eduai_gateway_string(options_of(call), "finish_reason");
-	char	   *text = answer_text(call);
+	char *reason = eduai_gateway_string(options_of(call), "finish_reason");
+	char *text = answer_text(call);
 
 	eduai_core_json_open_array(j, "choices");
 	eduai_core_json_open_object(j, NULL);
@@ -121,13 +121,13 @@ put_chat(EduaiJson *j, const GatewayCall *call)
 static void
 put_vector(EduaiJson *j, const GatewayCall *call, const char *text)
 {
-	int			n = (int) option(call, "dimensions", DEFAULT_DIMENSIONS);
-	double	   *vector = palloc(n * sizeof(double));
-	double		length = 0;
+	int n = (int) option(call, "dimensions", DEFAULT_DIMENSIONS);
+	double *vector = palloc(n * sizeof(double));
+	double length = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		uint64		hash = hash_bytes_extended((const unsigned char *) text, strlen(text), i + 1);
+		uint64 hash = hash_bytes_extended((const unsigned char *) text, strlen(text), i + 1);
 
 		vector[i] = (double) (hash >> 11) / (double) (UINT64CONST(1) << 52) - 1.0;
 		length += vector[i] * vector[i];
@@ -143,7 +143,7 @@ put_vector(EduaiJson *j, const GatewayCall *call, const char *text)
 static void
 put_embeddings(EduaiJson *j, const GatewayCall *call)
 {
-	Jsonb	   *inputs = eduai_core_json_child(call->payload, "input");
+	Jsonb *inputs = eduai_core_json_child(call->payload, "input");
 	JsonbValue *first = inputs != NULL ? getIthJsonbValueFromContainer(&inputs->root, 0) : NULL;
 
 	eduai_core_json_open_array(j, "data");
@@ -154,8 +154,8 @@ put_embeddings(EduaiJson *j, const GatewayCall *call)
 	else
 		for (int i = 0; i < eduai_core_json_length(inputs); i++)
 		{
-			char	   *text = eduai_core_json_element_text(inputs, i);
-			Jsonb	   *tokens = eduai_core_json_element(inputs, i);
+			char *text = eduai_core_json_element_text(inputs, i);
+			Jsonb *tokens = eduai_core_json_element(inputs, i);
 
 			if (text == NULL)
 				text = tokens != NULL ? eduai_core_json_cstring(tokens) : "";
@@ -168,9 +168,9 @@ put_embeddings(EduaiJson *j, const GatewayCall *call)
 static void
 put_images(EduaiJson *j, const GatewayCall *call)
 {
-	char	   *format = eduai_gateway_string(call->payload, "response_format");
-	bool		by_url = format != NULL && strcmp(format, "url") == 0;
-	int64		n;
+	char *format = eduai_gateway_string(call->payload, "response_format");
+	bool by_url = format != NULL && strcmp(format, "url") == 0;
+	int64 n;
 
 	if (!eduai_core_json_int64(call->payload, "n", &n) || n < 1 || n > MAX_IMAGES)
 		n = 1;
@@ -189,8 +189,8 @@ put_images(EduaiJson *j, const GatewayCall *call)
 static void
 put_error(EduaiJson *j, const GatewayCall *call)
 {
-	char	   *message = eduai_gateway_string(options_of(call), "message");
-	char	   *code = eduai_gateway_string(options_of(call), "code");
+	char *message = eduai_gateway_string(options_of(call), "message");
+	char *code = eduai_gateway_string(options_of(call), "code");
 
 	eduai_core_json_open_object(j, "error");
 	eduai_core_json_put_text(j, "message", message != NULL ? message : "mock error");
@@ -208,7 +208,7 @@ put_answer(EduaiJson *j, const GatewayCall *call)
 		put_images(j, call);
 	else if (strcmp(call->task_type, "transcription") == 0)
 	{
-		char	   *text = answer_text(call);
+		char *text = answer_text(call);
 
 		eduai_core_json_put_text(j, "text", text);
 		put_usage(j, call, text);
@@ -219,13 +219,14 @@ put_answer(EduaiJson *j, const GatewayCall *call)
 
 /* Called with the status alone: the body is made here. */
 static void
-mock_read(const GatewayCall *call, const WireResponse *status, int64 now_unix,
-		  CallOutcome *outcome)
+mock_read(const GatewayCall *call, const WireResponse *status, int64 now_unix, CallOutcome *outcome)
 {
 	WireResponse response = *status;
 	WireRequest ignored = {0};
-	EduaiJson	j;
+	EduaiJson j;
 
+	/* a payload that could not be sent is answered by nobody */
+	outcome->http_status = 0;
 	if (!eduai_core_json_is_object(call->payload))
 	{
 		(void) eduai_gateway_bad_payload(outcome, "the payload must be a JSON object");
@@ -233,6 +234,7 @@ mock_read(const GatewayCall *call, const WireResponse *status, int64 now_unix,
 	}
 	if (!eduai_gateway_openai_adapter.build(call, &ignored, outcome))
 		return;
+	outcome->http_status = status->http_status;
 	eduai_core_json_begin(&j);
 	if (status->http_status >= 400)
 		put_error(&j, call);
@@ -260,8 +262,8 @@ eduai_gateway_mock_latency_ms(const GatewayCall *call)
 static bool
 must_fail(const GatewayCall *call, double chance)
 {
-	int64		fail_first = option(call, "fail_first", -1);
-	double		rate = -1;
+	int64 fail_first = option(call, "fail_first", -1);
+	double rate = -1;
 
 	(void) eduai_core_json_double(options_of(call), "error_rate", &rate);
 	if (fail_first >= 0 && call->attempt <= fail_first)
@@ -275,8 +277,8 @@ void
 eduai_gateway_mock_answer(GatewayCall *call, double chance, int64 now_unix, CallOutcome *outcome)
 {
 	WireResponse response = {.http_status = 200};
-	char		retry_after_ms[32];
-	int64		wish = option(call, "retry_after_ms", -1);
+	char retry_after_ms[32];
+	int64 wish = option(call, "retry_after_ms", -1);
 
 	if (must_fail(call, chance))
 	{

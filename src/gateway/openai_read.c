@@ -14,7 +14,7 @@
 static int64
 first_count(const Jsonb *json, const char *key, const char *other)
 {
-	int64		count = eduai_gateway_count(json, key);
+	int64 count = eduai_gateway_count(json, key);
 
 	return count > 0 ? count : eduai_gateway_count(json, other);
 }
@@ -22,11 +22,11 @@ first_count(const Jsonb *json, const char *key, const char *other)
 static int64
 seconds_to_ms(const Jsonb *json, const char *key)
 {
-	double		seconds;
+	double seconds;
 
 	if (!eduai_core_json_double(json, key, &seconds))
 	{
-		char	   *text = eduai_gateway_string(json, key);
+		char *text = eduai_gateway_string(json, key);
 
 		seconds = text != NULL ? strtod(text, NULL) : 0;
 	}
@@ -36,10 +36,10 @@ seconds_to_ms(const Jsonb *json, const char *key)
 static void
 read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 {
-	Jsonb	   *usage = eduai_core_json_child(body, "usage");
-	Jsonb	   *in = eduai_core_json_child(usage, "prompt_tokens_details");
-	Jsonb	   *out = eduai_core_json_child(usage, "completion_tokens_details");
-	Numeric		cost;
+	Jsonb *usage = eduai_core_json_child(body, "usage");
+	Jsonb *in = eduai_core_json_child(usage, "prompt_tokens_details");
+	Jsonb *out = eduai_core_json_child(usage, "completion_tokens_details");
+	Numeric cost;
 
 	outcome->model = eduai_gateway_string(body, "model");
 	if (outcome->model == NULL)
@@ -70,7 +70,7 @@ read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 static char *
 content_text(const Jsonb *message)
 {
-	Jsonb	   *parts = eduai_core_json_child(message, "content");
+	Jsonb *parts = eduai_core_json_child(message, "content");
 	StringInfoData text;
 
 	if (parts == NULL)
@@ -78,7 +78,7 @@ content_text(const Jsonb *message)
 	initStringInfo(&text);
 	for (int i = 0; i < eduai_core_json_length(parts); i++)
 	{
-		char	   *part = eduai_gateway_string(eduai_core_json_element(parts, i), "text");
+		char *part = eduai_gateway_string(eduai_core_json_element(parts, i), "text");
 
 		if (part != NULL)
 			appendStringInfoString(&text, part);
@@ -91,7 +91,7 @@ static char *
 finish_reason(const WireResponse *response, const Jsonb *choice, int64 now_unix,
 			  CallOutcome *outcome)
 {
-	char	   *reason = eduai_gateway_string(choice, "finish_reason");
+	char *reason = eduai_gateway_string(choice, "finish_reason");
 
 	if (eduai_gateway_has_error(choice))
 	{
@@ -116,10 +116,10 @@ static void
 put_chat(const GatewayCall *call, const Jsonb *message, const char *text, const char *reason,
 		 CallOutcome *outcome)
 {
-	EduaiJson	j;
-	Jsonb	   *calls = eduai_core_json_child(message, "tool_calls");
-	Jsonb	   *legacy = eduai_core_json_child(message, "function_call");
-	char	   *refusal = eduai_gateway_string(message, "refusal");
+	EduaiJson j;
+	Jsonb *calls = eduai_core_json_child(message, "tool_calls");
+	Jsonb *legacy = eduai_core_json_child(message, "function_call");
+	char *refusal = eduai_gateway_string(message, "refusal");
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "text", text);
@@ -149,10 +149,10 @@ static void
 read_chat(const GatewayCall *call, const WireResponse *response, const Jsonb *body, int64 now_unix,
 		  CallOutcome *outcome)
 {
-	Jsonb	   *choice = eduai_core_json_element(eduai_core_json_child(body, "choices"), 0);
-	Jsonb	   *message = eduai_core_json_child(choice, "message");
-	char	   *reason;
-	char	   *text;
+	Jsonb *choice = eduai_core_json_element(eduai_core_json_child(body, "choices"), 0);
+	Jsonb *message = eduai_core_json_child(choice, "message");
+	char *reason;
+	char *text;
 
 	if (!eduai_core_json_is_object(choice))
 	{
@@ -179,15 +179,15 @@ static void
 read_images(const Jsonb *body, CallOutcome *outcome)
 {
 	static const char *const keys[] = {"url", "b64_json", "revised_prompt"};
-	Jsonb	   *data = eduai_core_json_child(body, "data");
-	int			n = eduai_core_json_length(data);
-	EduaiJson	j;
+	Jsonb *data = eduai_core_json_child(body, "data");
+	int n = eduai_core_json_length(data);
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_open_array(&j, "images");
 	for (int i = 0; i < n; i++)
 	{
-		Jsonb	   *image = eduai_core_json_element(data, i);
+		Jsonb *image = eduai_core_json_element(data, i);
 
 		if (eduai_gateway_string(image, "url") == NULL &&
 			eduai_gateway_string(image, "b64_json") == NULL)
@@ -195,7 +195,7 @@ read_images(const Jsonb *body, CallOutcome *outcome)
 		eduai_core_json_open_object(&j, NULL);
 		for (size_t k = 0; k < lengthof(keys); k++)
 		{
-			char	   *value = eduai_gateway_string(image, keys[k]);
+			char *value = eduai_gateway_string(image, keys[k]);
 
 			if (value != NULL)
 				eduai_core_json_put_text(&j, keys[k], value);
@@ -208,17 +208,16 @@ read_images(const Jsonb *body, CallOutcome *outcome)
 	eduai_gateway_put_usage(&j, outcome);
 	outcome->result = eduai_core_json_end(&j);
 	if (outcome->images == 0)
-		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "empty_answer",
-								   "the answer has no images");
+		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "empty_answer", "the answer has no images");
 }
 
 void
 eduai_gateway_read_transcript(const Jsonb *body, CallOutcome *outcome)
 {
-	char	   *text = eduai_gateway_string(body, "text");
-	char	   *language = eduai_gateway_string(body, "language");
-	Jsonb	   *segments = eduai_core_json_child(body, "segments");
-	EduaiJson	j;
+	char *text = eduai_gateway_string(body, "text");
+	char *language = eduai_gateway_string(body, "language");
+	Jsonb *segments = eduai_core_json_child(body, "segments");
+	EduaiJson j;
 
 	if (text == NULL)
 	{
@@ -243,7 +242,7 @@ void
 eduai_gateway_openai_read(const GatewayCall *call, const WireResponse *response, int64 now_unix,
 						  CallOutcome *outcome)
 {
-	Jsonb	   *body = eduai_gateway_open_answer(response, now_unix, outcome);
+	Jsonb *body = eduai_gateway_open_answer(response, now_unix, outcome);
 
 	if (body == NULL)
 		return;

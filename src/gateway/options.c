@@ -19,21 +19,21 @@
 typedef enum OptionType
 {
 	OPTION_BOOL,
-	OPTION_TEXT,				/* min..max bytes */
-	OPTION_INT,					/* min..max */
-	OPTION_NUMBER,				/* at least 0 */
-	OPTION_FRACTION,			/* 0..1 */
-	OPTION_TEXTS,				/* an array of strings, each min..max bytes */
-	OPTION_HEADERS				/* an object of strings */
+	OPTION_TEXT,     /* min..max bytes */
+	OPTION_INT,      /* min..max */
+	OPTION_NUMBER,   /* at least 0 */
+	OPTION_FRACTION, /* 0..1 */
+	OPTION_TEXTS,    /* an array of strings, each min..max bytes */
+	OPTION_HEADERS   /* an object of strings */
 } OptionType;
 
 typedef struct OptionSpec
 {
 	const char *name;
-	OptionType	type;
-	int64		min;
-	int64		max;
-	const char *kind;			/* NULL: any kind of provider */
+	OptionType type;
+	int64 min;
+	int64 max;
+	const char *kind; /* NULL: any kind of provider */
 } OptionSpec;
 
 #define ONE_DAY_MS INT64CONST(86400000)
@@ -85,9 +85,15 @@ static const OptionSpec instance_options[] = {
 
 /* Headers that the gateway sets itself, or that would carry a key into a dump. */
 static const char *const refused_headers[] = {
-	"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie", "host",
-	"content-length", "content-type", "content-encoding", "transfer-encoding", "connection",
-	"upgrade", "expect", "te", "trailer", "idempotency-key", "accept-encoding",
+	"authorization",    "proxy-authorization",
+	"x-api-key",        "api-key",
+	"cookie",           "host",
+	"content-length",   "content-type",
+	"content-encoding", "transfer-encoding",
+	"connection",       "upgrade",
+	"expect",           "te",
+	"trailer",          "idempotency-key",
+	"accept-encoding",
 };
 
 static char *
@@ -105,14 +111,18 @@ known_names(const OptionSpec *specs, int n, const char *kind)
 static void
 refuse(const char *what, const OptionSpec *spec, const char *must, const JsonbValue *value)
 {
-	char	   *shown = NULL;
+	char *shown = NULL;
 
 	if (spec->type != OPTION_HEADERS && value->type == jbvString)
 		shown = pnstrdup(value->val.string.val,
 						 pg_mbcliplen(value->val.string.val, value->val.string.len, 100));
 	else if (value->type == jbvNumeric)
-		shown = DatumGetCString(DirectFunctionCall1(numeric_out,
-													NumericGetDatum(value->val.numeric)));
+	{
+		shown =
+			DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+		if (strlen(shown) > 100)
+			strcpy(shown + 97, "...");
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 shown != NULL ? errmsg("%s option \"%s\" cannot be \"%s\"", what, spec->name, shown)
@@ -148,18 +158,16 @@ static void
 check_header(const char *what, const OptionSpec *spec, const JsonbValue *name,
 			 const JsonbValue *value)
 {
-	char	   *text = pnstrdup(name->val.string.val, name->val.string.len);
+	char *text = pnstrdup(name->val.string.val, name->val.string.len);
 
 	if (!is_token(text, strlen(text)) || strlen(text) > 100)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is no HTTP header's name", text)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is no HTTP header's name", text)));
 	for (size_t i = 0; i < lengthof(refused_headers); i++)
 		if (pg_strcasecmp(text, refused_headers[i]) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("header \"%s\" cannot be set by an option", text),
-					 errhint("The gateway sets it; a key goes into the argument api_key.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("header \"%s\" cannot be set by an option", text),
+							errhint("The gateway sets it; a key goes into the argument api_key.")));
 	if (value->type != jbvString || value->val.string.len > 4096 ||
 		!is_printable(value->val.string.val, value->val.string.len))
 		ereport(ERROR,
@@ -173,8 +181,8 @@ check_headers(const char *what, const OptionSpec *spec, const JsonbValue *object
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	name;
-	JsonbValue	value;
+	JsonbValue name;
+	JsonbValue value;
 
 	if (object->type != jbvBinary || !JsonContainerIsObject(object->val.binary.data))
 		refuse(what, spec, "an object of strings", object);
@@ -191,8 +199,8 @@ check_headers(const char *what, const OptionSpec *spec, const JsonbValue *object
 static void
 check_texts(const char *what, const OptionSpec *spec, const JsonbValue *array)
 {
-	char	   *must = psprintf("an array of strings of " INT64_FORMAT " to " INT64_FORMAT " bytes",
-								spec->min, spec->max);
+	char *must = psprintf("an array of strings of " INT64_FORMAT " to " INT64_FORMAT " bytes",
+						  spec->min, spec->max);
 	JsonbContainer *container;
 
 	if (array->type != jbvBinary || !JsonContainerIsArray(array->val.binary.data))
@@ -211,14 +219,14 @@ check_texts(const char *what, const OptionSpec *spec, const JsonbValue *array)
 static void
 check_number(const char *what, const OptionSpec *spec, const JsonbValue *value)
 {
-	Jsonb	   *json;
-	double		number = -1;
-	bool		valid = false;
-	char	   *must = "a number of at least 0";
+	Jsonb *json;
+	double number = -1;
+	bool valid = false;
+	char *must = "a number of at least 0";
 
 	if (value->type == jbvNumeric)
 	{
-		EduaiJson	j;
+		EduaiJson j;
 
 		eduai_core_json_begin(&j);
 		eduai_core_json_put_value(&j, "n", value);
@@ -228,8 +236,8 @@ check_number(const char *what, const OptionSpec *spec, const JsonbValue *value)
 	switch (spec->type)
 	{
 		case OPTION_INT:
-			must = psprintf("an integer from " INT64_FORMAT " to " INT64_FORMAT, spec->min,
-							spec->max);
+			must =
+				psprintf("an integer from " INT64_FORMAT " to " INT64_FORMAT, spec->min, spec->max);
 			valid = valid && number == rint(number) && number >= spec->min && number <= spec->max;
 			break;
 		case OPTION_FRACTION:
@@ -259,8 +267,8 @@ check_value(const char *what, const OptionSpec *spec, const JsonbValue *value)
 				(strcmp(spec->name, "anthropic_version") == 0 &&
 				 !is_printable(value->val.string.val, value->val.string.len)))
 				refuse(what, spec,
-					   psprintf("a string of " INT64_FORMAT " to " INT64_FORMAT " bytes",
-								spec->min, spec->max),
+					   psprintf("a string of " INT64_FORMAT " to " INT64_FORMAT " bytes", spec->min,
+								spec->max),
 					   value);
 			break;
 		case OPTION_INT:
@@ -293,13 +301,12 @@ check(const char *what, const OptionSpec *specs, int n, const char *kind, const 
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	name;
-	JsonbValue	value;
+	JsonbValue name;
+	JsonbValue value;
 
 	if (!eduai_core_json_is_object(options))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s options must be a JSON object", what)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("%s options must be a JSON object", what)));
 
 	it = JsonbIteratorInit((JsonbContainer *) &options->root);
 	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
@@ -315,8 +322,7 @@ check(const char *what, const OptionSpec *specs, int n, const char *kind, const 
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("unknown %s option \"%s\"", what,
 							pnstrdup(name.val.string.val,
-									 pg_mbcliplen(name.val.string.val, name.val.string.len,
-												  100))),
+									 pg_mbcliplen(name.val.string.val, name.val.string.len, 100))),
 					 errhint("The options are %s.", known_names(specs, n, kind))));
 		check_value(what, spec, &value);
 	}

@@ -15,35 +15,35 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define ORPHAN_BATCH 500
+#define ORPHAN_BATCH        500
 #define HANDLER_PATIENCE_US (60 * INT64CONST(1000000))
 
 /* one row of the ledger */
 typedef struct LedgerRow
 {
 	const char *tenant;
-	int64		task_id;
-	int			attempt;
+	int64 task_id;
+	int attempt;
 	const char *instance;
-	const char *provider;		/* NULL when unknown */
+	const char *provider; /* NULL when unknown */
 	const char *model;
-	int64		tokens_in;
-	int64		tokens_cached;
-	int64		tokens_out;
-	Numeric		cost_usd;
+	int64 tokens_in;
+	int64 tokens_cached;
+	int64 tokens_out;
+	Numeric cost_usd;
 	const char *outcome;
-	const char *code;			/* NULL on success */
-	int			http_status;
+	const char *code; /* NULL on success */
+	int http_status;
 	const char *request_id;
 	TimestampTz started_at;
-	int64		duration_us;	/* -1: unknown */
-	int64		first_byte_us;	/* -1: none came */
+	int64 duration_us;   /* -1: unknown */
+	int64 first_byte_us; /* -1: none came */
 } LedgerRow;
 
 static Datum
 text_column(const LedgerRow *rows, int n, size_t offset)
 {
-	char	  **values = palloc(sizeof(char *) * n);
+	char **values = palloc(sizeof(char *) * n);
 
 	for (int i = 0; i < n; i++)
 		values[i] = *(char **) ((char *) &rows[i] + offset);
@@ -53,8 +53,8 @@ text_column(const LedgerRow *rows, int n, size_t offset)
 static Datum
 int8_column(const LedgerRow *rows, int n, size_t offset)
 {
-	int64	   *values = palloc(sizeof(int64) * n);
-	bool	   *nulls = palloc(sizeof(bool) * n);
+	int64 *values = palloc(sizeof(int64) * n);
+	bool *nulls = palloc(sizeof(bool) * n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -67,7 +67,7 @@ int8_column(const LedgerRow *rows, int n, size_t offset)
 static Datum
 int4_column(const LedgerRow *rows, int n, size_t offset)
 {
-	int32	   *values = palloc(sizeof(int32) * n);
+	int32 *values = palloc(sizeof(int32) * n);
 
 	for (int i = 0; i < n; i++)
 		values[i] = *(int *) ((char *) &rows[i] + offset);
@@ -87,14 +87,14 @@ insert_ledger(const LedgerRow *rows, int n)
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) "
 		"l (tenant_id, task_id, attempt, instance, provider, model, tokens_in, tokens_cached, "
 		"tokens_out, cost_usd, outcome, code, http_status, request_id, started_at, duration_us, "
-		"first_byte_us) ON CONFLICT DO NOTHING",
-		17, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, NUMERICARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
-	};
-	Datum	   *costs = palloc(sizeof(Datum) * n);
-	Datum	   *times = palloc(sizeof(Datum) * n);
-	Datum		args[17];
+		"first_byte_us)",
+		17,
+		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		 INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, NUMERICARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+		 INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
+	Datum *costs = palloc(sizeof(Datum) * n);
+	Datum *times = palloc(sizeof(Datum) * n);
+	Datum args[17];
 
 	for (int i = 0; i < n; i++)
 	{
@@ -127,12 +127,13 @@ fill_outcome(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 {
 	const GatewayCall *call = &f->call;
 	const CallOutcome *r = f->outcome;
-	bool		elsewhere;
+	bool elsewhere;
 
 	memset(o, 0, sizeof(*o));
 	o->tenant = call->tenant;
 	o->task_id = call->task_id;
 	o->attempt = call->attempt;
+	o->tid = f->tid;
 	o->instance = call->instance->name;
 	o->end = r->verdict == CALL_COMPLETED ? ATTEMPT_COMPLETED : ATTEMPT_FAILED;
 	o->code = r->code;
@@ -144,9 +145,8 @@ fill_outcome(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 	o->patience_over = f->tries > 0 && eduai_core_mono_us() - f->ended_us > HANDLER_PATIENCE_US;
 	if (o->end == ATTEMPT_COMPLETED || r->verdict == CALL_FATAL)
 		return;
-	elsewhere = fleet != NULL &&
-		eduai_gateway_route_elsewhere(fleet, call->task_type, f->model, call->tenant,
-									  call->instance->name);
+	elsewhere = fleet != NULL && eduai_gateway_route_elsewhere(fleet, call->task_type, f->model,
+															   call->tenant, call->instance->name);
 	o->retry = r->verdict == CALL_RETRY || elsewhere;
 	/* another instance need not wait for what this one wishes */
 	o->at_once = elsewhere;
@@ -192,8 +192,8 @@ void
 eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 {
 	TaskOutcome *outcomes = palloc(sizeof(TaskOutcome) * n);
-	LedgerRow  *rows = palloc(sizeof(LedgerRow) * n);
-	int			nrows = 0;
+	LedgerRow *rows = palloc(sizeof(LedgerRow) * n);
+	int nrows = 0;
 
 	for (int i = 0; i < n; i++)
 		fill_outcome(fleet, flights[i], &outcomes[i]);
@@ -201,6 +201,7 @@ eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 	for (int i = 0; i < n; i++)
 	{
 		done[i] = outcomes[i].status != FINISH_BUSY;
+		flights[i]->tid = outcomes[i].tid; /* it may have moved */
 		if (done[i])
 			fill_ledger(flights[i], outcomes[i].status, &rows[nrows++]);
 	}
@@ -211,11 +212,11 @@ eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 int
 eduai_gateway_record_orphans(void)
 {
-	Orphan	   *orphans;
-	int			n = eduai_queue_orphans(ORPHAN_BATCH, &orphans);
+	Orphan *orphans;
+	int n = eduai_queue_orphans(ORPHAN_BATCH, &orphans);
 	TaskOutcome *outcomes = palloc0(sizeof(TaskOutcome) * Max(n, 1));
-	LedgerRow  *rows = palloc0(sizeof(LedgerRow) * Max(n, 1));
-	int			nrows = 0;
+	LedgerRow *rows = palloc0(sizeof(LedgerRow) * Max(n, 1));
+	int nrows = 0;
 
 	if (n == 0)
 		return 0;
@@ -226,6 +227,7 @@ eduai_gateway_record_orphans(void)
 		o->tenant = orphans[i].tenant;
 		o->task_id = orphans[i].task_id;
 		o->attempt = orphans[i].attempt;
+		o->tid = orphans[i].tid;
 		o->instance = orphans[i].instance;
 		o->end = ATTEMPT_UNCERTAIN;
 		o->at_once = true;
@@ -237,7 +239,7 @@ eduai_gateway_record_orphans(void)
 	eduai_queue_finish(outcomes, n);
 	for (int i = 0; i < n; i++)
 	{
-		LedgerRow  *row = &rows[nrows];
+		LedgerRow *row = &rows[nrows];
 
 		if (outcomes[i].status != FINISH_RECORDED)
 			continue;

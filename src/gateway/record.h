@@ -18,6 +18,6 @@ extern void eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bo
  * Attempts of dispatchers that died: each becomes uncertain, with a ledger row
  * that says so.  Returns how many were dealt with, at most a batch.
  */
-extern int	eduai_gateway_record_orphans(void);
+extern int eduai_gateway_record_orphans(void);
 
 #endif

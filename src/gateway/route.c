@@ -9,7 +9,7 @@ static bool
 usable(const Instance *i, const char *task_type, const char *model, const char *tenant)
 {
 	return i->active && i->provider->key_error == NULL &&
-		eduai_gateway_instance_serves(i, task_type, model, tenant);
+		   eduai_gateway_instance_serves(i, task_type, model, tenant);
 }
 
 /* is x a better choice than y? */
@@ -26,17 +26,17 @@ better(const Instance *x, int load_x, bool x_failed, const Instance *y, int load
 Instance *
 eduai_gateway_route(const Fleet *fleet, const Candidate *task, RouteLoad load)
 {
-	static unsigned turn = 0;	/* where the next round begins: ties go round */
-	Instance   *best = NULL;
-	int			best_load = 0;
-	bool		best_failed = false;
+	static unsigned turn = 0; /* where the next round begins: ties go round */
+	Instance *best = NULL;
+	int best_load = 0;
+	bool best_failed = false;
 
 	turn++;
 	for (int k = 0; k < fleet->ninstances; k++)
 	{
-		Instance   *i = &fleet->instances[(turn + k) % fleet->ninstances];
-		int			now;
-		bool		failed;
+		Instance *i = &fleet->instances[(turn + k) % fleet->ninstances];
+		int now;
+		bool failed;
 
 		if (!usable(i, task->task_type, task->model, task->tenant))
 			continue;

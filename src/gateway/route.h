@@ -8,7 +8,7 @@
 #include "gateway/fleet.h"
 #include "queue/claim.h"
 
-typedef int (*RouteLoad) (const Instance *instance);
+typedef int (*RouteLoad)(const Instance *instance);
 
 /*
  * The active instance that serves the candidate, of the lowest tier that has

@@ -29,22 +29,22 @@ PG_FUNCTION_INFO_V1(eduai_test_call);
 typedef struct Tally
 {
 	const char *codes[MAX_CODES];
-	int			counts[MAX_CODES];
-	int			n;
-	Jsonb	   *first;			/* the first outcome that came back */
-	int64		first_us;		/* its duration */
+	int counts[MAX_CODES];
+	int n;
+	Jsonb *first;   /* the first outcome that came back */
+	int64 first_us; /* its duration */
 } Tally;
 
 typedef struct Trial
 {
-	Fleet	   *fleet;
-	Instance   *instance;
+	Fleet *fleet;
+	Instance *instance;
 	const char *task_type;
-	Jsonb	   *payload;
-	int			calls;
-	int			at_once;
-	int64		timeout_ms;
-	int64		cancel_after_ms;	/* -1: never */
+	Jsonb *payload;
+	int calls;
+	int at_once;
+	int64 timeout_ms;
+	int64 cancel_after_ms; /* -1: never */
 } Trial;
 
 static Instance *
@@ -54,15 +54,14 @@ find_instance(const Fleet *fleet, const char *name)
 		if (strcmp(fleet->instances[i].name, name) == 0)
 			return &fleet->instances[i];
 	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("instance \"%s\" does not exist", name)));
+			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("instance \"%s\" does not exist", name)));
 }
 
 static void
 start_call(const Trial *trial, int number)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "eduai test call",
-												  ALLOCSET_SMALL_SIZES);
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "eduai test call", ALLOCSET_SMALL_SIZES);
 	GatewayCall *call = MemoryContextAllocZero(context, sizeof(GatewayCall));
 
 	call->context = context;
@@ -79,7 +78,7 @@ start_call(const Trial *trial, int number)
 static void
 count(Tally *tally, const CallOutcome *outcome)
 {
-	int			i = 0;
+	int i = 0;
 
 	while (i < tally->n && strcmp(tally->codes[i], outcome->code) != 0)
 		i++;
@@ -104,7 +103,7 @@ collect(Tally *tally)
 {
 	GatewayCall *call;
 	CallOutcome *outcome;
-	int			n = 0;
+	int n = 0;
 
 	while ((call = eduai_gateway_transfer_next(&outcome)) != NULL)
 	{
@@ -118,9 +117,9 @@ collect(Tally *tally)
 static void
 cancel_all(void)
 {
-	int64	   *task_ids;
-	int		   *attempts;
-	int			n = eduai_gateway_transfer_list(&task_ids, &attempts);
+	int64 *task_ids;
+	int *attempts;
+	int n = eduai_gateway_transfer_list(&task_ids, &attempts);
 
 	for (int i = 0; i < n; i++)
 		(void) eduai_gateway_transfer_cancel(task_ids[i], attempts[i]);
@@ -129,7 +128,7 @@ cancel_all(void)
 static void
 wait_for_more(int fd, long timeout_ms)
 {
-	int			events = WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH;
+	int events = WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH;
 
 	if (timeout_ms >= 0)
 		events |= WL_TIMEOUT;
@@ -141,14 +140,14 @@ wait_for_more(int fd, long timeout_ms)
 static void
 run(const Trial *trial, int fd, Tally *tally)
 {
-	int64		begun_us = eduai_core_mono_us();
-	bool		cancelled = trial->cancel_after_ms < 0;
-	int			started = 0;
-	int			ended = 0;
+	int64 begun_us = eduai_core_mono_us();
+	bool cancelled = trial->cancel_after_ms < 0;
+	int started = 0;
+	int ended = 0;
 
 	while (ended < trial->calls)
 	{
-		long		timeout_ms;
+		long timeout_ms;
 
 		while (started < trial->calls && started - ended < trial->at_once)
 			start_call(trial, started++);
@@ -171,7 +170,7 @@ run(const Trial *trial, int fd, Tally *tally)
 static Jsonb *
 report(const Tally *tally, int64 elapsed_us)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_open_object(&j, "outcomes");
@@ -196,10 +195,10 @@ load(Trial *trial, const char *instance)
 Datum
 eduai_test_call(PG_FUNCTION_ARGS)
 {
-	Trial		trial = {0};
-	Tally		tally = {0};
-	int64		begun_us;
-	int			fd;
+	Trial trial = {0};
+	Tally tally = {0};
+	int64 begun_us;
+	int fd;
 
 	eduai_core_require_test_mode();
 	load(&trial, text_to_cstring(PG_GETARG_TEXT_PP(0)));

@@ -24,8 +24,8 @@ PG_FUNCTION_INFO_V1(eduai_test_address_class);
 /* What a bench call stands on, all in one context. */
 typedef struct Bench
 {
-	Provider	provider;
-	Instance	instance;
+	Provider provider;
+	Instance instance;
 	GatewayCall call;
 } Bench;
 
@@ -38,7 +38,7 @@ price(const Jsonb *options, const char *name)
 static Numeric
 price_or_zero(const Jsonb *options, const char *name)
 {
-	Numeric		found = price(options, name);
+	Numeric found = price(options, name);
 
 	return found != NULL ? found : int64_to_numeric(0);
 }
@@ -46,9 +46,9 @@ price_or_zero(const Jsonb *options, const char *name)
 static Bench *
 bench_new(FunctionCallInfo fcinfo, int payload_arg, int provider_arg, int instance_arg)
 {
-	Bench	   *b = palloc0(sizeof(Bench));
-	Jsonb	   *p = PG_GETARG_JSONB_P(provider_arg);
-	Jsonb	   *i = PG_GETARG_JSONB_P(instance_arg);
+	Bench *b = palloc0(sizeof(Bench));
+	Jsonb *p = PG_GETARG_JSONB_P(provider_arg);
+	Jsonb *i = PG_GETARG_JSONB_P(instance_arg);
 
 	b->provider.name = "bench";
 	b->provider.kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
@@ -81,9 +81,8 @@ bench_new(FunctionCallInfo fcinfo, int payload_arg, int provider_arg, int instan
 	b->call.timeout_ms = 60000;
 	b->call.instance = &b->instance;
 	if (eduai_gateway_adapter(b->provider.kind) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown provider kind \"%s\"", b->provider.kind)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("unknown provider kind \"%s\"", b->provider.kind)));
 	eduai_gateway_encoding_prepare();
 	return b;
 }
@@ -109,7 +108,7 @@ put_count(EduaiJson *j, const char *key, int64 count)
 Jsonb *
 eduai_gateway_outcome_json(const CallOutcome *outcome)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "verdict", verdict_name(outcome->verdict));
@@ -142,7 +141,7 @@ put_headers(EduaiJson *j, const WireRequest *request, const char *key)
 	eduai_core_json_open_array(j, "headers");
 	for (int i = 0; i < request->nheaders; i++)
 	{
-		char	   *found = key != NULL ? strstr(request->headers[i], key) : NULL;
+		char *found = key != NULL ? strstr(request->headers[i], key) : NULL;
 
 		if (found == NULL)
 			eduai_core_json_put_text(j, NULL, request->headers[i]);
@@ -163,8 +162,8 @@ put_upload(EduaiJson *j, const WireRequest *request)
 	eduai_core_json_put_int(j, "file_length", request->file_length);
 	eduai_core_json_open_array(j, "fields");
 	for (int i = 0; i + 1 < request->nfields; i += 2)
-		eduai_core_json_put_text(j, NULL, psprintf("%s=%s", request->fields[i],
-												   request->fields[i + 1]));
+		eduai_core_json_put_text(j, NULL,
+								 psprintf("%s=%s", request->fields[i], request->fields[i + 1]));
 	eduai_core_json_close_array(j);
 	eduai_core_json_close_object(j);
 }
@@ -172,12 +171,12 @@ put_upload(EduaiJson *j, const WireRequest *request)
 Datum
 eduai_test_build_request(PG_FUNCTION_ARGS)
 {
-	Bench	   *b;
+	Bench *b;
 	WireRequest request;
 	CallOutcome *outcome;
-	EduaiJson	j;
-	char	   *why;
-	Jsonb	   *body;
+	EduaiJson j;
+	char *why;
+	Jsonb *body;
 
 	eduai_core_require_test_mode();
 	b = bench_new(fcinfo, 2, 3, 4);
@@ -203,9 +202,9 @@ eduai_test_build_request(PG_FUNCTION_ARGS)
 Datum
 eduai_test_read_response(PG_FUNCTION_ARGS)
 {
-	Bench	   *b;
-	Jsonb	   *headers = PG_GETARG_JSONB_P(3);
-	bytea	   *body = PG_GETARG_BYTEA_PP(4);
+	Bench *b;
+	Jsonb *headers = PG_GETARG_JSONB_P(3);
+	bytea *body = PG_GETARG_BYTEA_PP(4);
 	WireResponse response = {
 		.http_status = PG_GETARG_INT32(2),
 		.body = VARDATA_ANY(body),

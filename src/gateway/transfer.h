@@ -12,7 +12,7 @@
 #include "gateway/call.h"
 
 /* Once per process.  Returns the descriptor to wait for. */
-extern int	eduai_gateway_transfer_open(void);
+extern int eduai_gateway_transfer_open(void);
 
 /*
  * Starts a call.  The call and its context belong to the transfer until it is
@@ -41,9 +41,9 @@ extern long eduai_gateway_transfer_timeout_ms(void);
 extern GatewayCall *eduai_gateway_transfer_next(CallOutcome **outcome);
 
 /* How many were started and not handed back yet. */
-extern int	eduai_gateway_transfer_running(void);
+extern int eduai_gateway_transfer_running(void);
 
 /* All (task, attempt) that were not handed back, palloc'd; for cancels and orphans. */
-extern int	eduai_gateway_transfer_list(int64 **task_ids, int **attempts);
+extern int eduai_gateway_transfer_list(int64 **task_ids, int **attempts);
 
 #endif

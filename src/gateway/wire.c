@@ -21,12 +21,12 @@ static char *
 format_message(const char *format, va_list args)
 {
 	StringInfoData text;
-	int			needed;
+	int needed;
 
 	initStringInfo(&text);
 	for (;;)
 	{
-		va_list		copy;
+		va_list copy;
 
 		va_copy(copy, args);
 		needed = appendStringInfoVA(&text, format, copy);
@@ -41,7 +41,7 @@ void
 eduai_gateway_outcome_fail(CallOutcome *outcome, CallVerdict verdict, const char *code,
 						   const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	outcome->verdict = verdict;
 	outcome->code = code;
@@ -54,7 +54,7 @@ eduai_gateway_outcome_fail(CallOutcome *outcome, CallVerdict verdict, const char
 bool
 eduai_gateway_bad_payload(CallOutcome *outcome, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	outcome->verdict = CALL_FATAL;
 	outcome->code = "bad_payload";
@@ -70,10 +70,9 @@ appended(char **list, int n, char *item)
 {
 	if ((n & (n - 1)) == 0)
 	{
-		int			room = n == 0 ? 1 : 2 * n;
+		int room = n == 0 ? 1 : 2 * n;
 
-		list = list == NULL ? palloc(room * sizeof(char *))
-							: repalloc(list, room * sizeof(char *));
+		list = list == NULL ? palloc(room * sizeof(char *)) : repalloc(list, room * sizeof(char *));
 	}
 	list[n] = item;
 	return list;
@@ -82,8 +81,8 @@ appended(char **list, int n, char *item)
 void
 eduai_gateway_add_header(WireRequest *request, const char *name, const char *value)
 {
-	request->headers = appended(request->headers, request->nheaders,
-								psprintf("%s: %s", name, value));
+	request->headers =
+		appended(request->headers, request->nheaders, psprintf("%s: %s", name, value));
 	request->nheaders++;
 }
 
@@ -119,8 +118,8 @@ eduai_gateway_copy_pairs(EduaiJson *j, const Jsonb *object, const char *const *e
 {
 	JsonbIterator *it;
 	JsonbIteratorToken token;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue key;
+	JsonbValue value;
 
 	if (!eduai_core_json_is_object(object))
 		return;
@@ -148,7 +147,7 @@ eduai_gateway_set_body(WireRequest *request, const Jsonb *body, CallOutcome *out
 char *
 eduai_gateway_string(const Jsonb *json, const char *key)
 {
-	JsonbValue	value;
+	JsonbValue value;
 
 	if (!eduai_core_json_get(json, key, &value) || value.type != jbvString)
 		return NULL;
@@ -158,9 +157,9 @@ eduai_gateway_string(const Jsonb *json, const char *key)
 Jsonb *
 eduai_gateway_messages(const Jsonb *payload, CallOutcome *outcome)
 {
-	Jsonb	   *messages = eduai_core_json_child(payload, "messages");
-	char	   *prompt = eduai_gateway_string(payload, "prompt");
-	EduaiJson	j;
+	Jsonb *messages = eduai_core_json_child(payload, "messages");
+	char *prompt = eduai_gateway_string(payload, "prompt");
+	EduaiJson j;
 
 	if (eduai_core_json_length(messages) > 0)
 		return messages;
@@ -183,8 +182,8 @@ eduai_gateway_messages(const Jsonb *payload, CallOutcome *outcome)
 bool
 eduai_gateway_base64(const char *text, char **bytes, size_t *length, char **type)
 {
-	size_t		input;
-	int			decoded;
+	size_t input;
+	int decoded;
 
 	*type = NULL;
 	if (strncmp(text, "data:", 5) == 0)
@@ -230,9 +229,9 @@ eduai_gateway_url_escape(const char *text)
 void
 eduai_gateway_encoding_prepare(void)
 {
-	int			encoding = GetDatabaseEncoding();
-	Oid			proc;
-	FmgrInfo   *info;
+	int encoding = GetDatabaseEncoding();
+	Oid proc;
+	FmgrInfo *info;
 
 	if (to_utf8_proc != NULL || encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
 		return;
@@ -247,8 +246,8 @@ eduai_gateway_encoding_prepare(void)
 char *
 eduai_gateway_to_utf8(const char *text)
 {
-	int			length = strlen(text);
-	char	   *converted;
+	int length = strlen(text);
+	char *converted;
 
 	if (GetDatabaseEncoding() == PG_UTF8)
 		return (char *) text;
@@ -257,9 +256,9 @@ eduai_gateway_to_utf8(const char *text)
 	if (length >= MaxAllocSize / MAX_CONVERSION_GROWTH)
 		return NULL;
 	converted = palloc(length * MAX_CONVERSION_GROWTH + 1);
-	(void) FunctionCall6(to_utf8_proc, Int32GetDatum(GetDatabaseEncoding()),
-						 Int32GetDatum(PG_UTF8), CStringGetDatum(text),
-						 CStringGetDatum(converted), Int32GetDatum(length), BoolGetDatum(false));
+	(void) FunctionCall6(to_utf8_proc, Int32GetDatum(GetDatabaseEncoding()), Int32GetDatum(PG_UTF8),
+						 CStringGetDatum(text), CStringGetDatum(converted), Int32GetDatum(length),
+						 BoolGetDatum(false));
 	return converted;
 }
 
@@ -272,7 +271,7 @@ eduai_gateway_clip(const char *text, int characters)
 int64
 eduai_gateway_count(const Jsonb *json, const char *key)
 {
-	int64		value;
+	int64 value;
 
 	/* counts beyond any model's are hostile: keep their sums within int64 */
 	if (!eduai_core_json_int64(json, key, &value) || value < 0)
@@ -300,11 +299,9 @@ eduai_gateway_put_usage(EduaiJson *j, const CallOutcome *outcome)
 bool
 eduai_gateway_wants_json(const Jsonb *payload)
 {
-	char	   *type = eduai_gateway_string(eduai_core_json_child(payload, "response_format"),
-											"type");
+	char *type = eduai_gateway_string(eduai_core_json_child(payload, "response_format"), "type");
 
-	return type != NULL &&
-		   (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0);
+	return type != NULL && (strcmp(type, "json_object") == 0 || strcmp(type, "json_schema") == 0);
 }
 
 /* Models like to fence what they were told not to. */
@@ -324,9 +321,9 @@ without_fence(const char *text)
 void
 eduai_gateway_put_json_text(EduaiJson *j, const Jsonb *payload, const char *text)
 {
-	char	   *utf8;
-	char	   *why;
-	Jsonb	   *json;
+	char *utf8;
+	char *why;
+	Jsonb *json;
 
 	if (!eduai_gateway_wants_json(payload))
 		return;

@@ -12,13 +12,12 @@
 
 /* ---- outcomes ---- */
 
-extern void eduai_gateway_outcome_fail(CallOutcome *outcome, CallVerdict verdict,
-									   const char *code, const char *format, ...)
-	pg_attribute_printf(4, 5);
+extern void eduai_gateway_outcome_fail(CallOutcome *outcome, CallVerdict verdict, const char *code,
+									   const char *format, ...) pg_attribute_printf(4, 5);
 
 /* CALL_FATAL with code bad_payload; returns false, so that builders can return it. */
-extern bool eduai_gateway_bad_payload(CallOutcome *outcome, const char *format, ...)
-	pg_attribute_printf(2, 3);
+extern bool
+eduai_gateway_bad_payload(CallOutcome *outcome, const char *format, ...) pg_attribute_printf(2, 3);
 
 /* ---- requests ---- */
 
@@ -29,8 +28,7 @@ extern void eduai_gateway_add_field(WireRequest *request, const char *name, cons
 extern void eduai_gateway_add_bearer(WireRequest *request, const Provider *provider);
 
 /* Copies top-level pairs, but for those named in the NULL-terminated list. */
-extern void eduai_gateway_copy_pairs(EduaiJson *j, const Jsonb *object,
-									 const char *const *except);
+extern void eduai_gateway_copy_pairs(EduaiJson *j, const Jsonb *object, const char *const *except);
 
 /* The JSON body, in UTF-8; false (and "outcome") when it cannot be encoded. */
 extern bool eduai_gateway_set_body(WireRequest *request, const Jsonb *body, CallOutcome *outcome);
@@ -67,10 +65,10 @@ extern Jsonb *eduai_gateway_parse_answer(const char *bytes, size_t length, char 
  * The body of a 2xx answer that is JSON without an error in it; else NULL
  * and the outcome says why.  Every adapter's read() begins with it.
  */
-extern Jsonb *eduai_gateway_open_answer(const WireResponse *response, int64 now_unix,
-										CallOutcome *outcome);
+extern Jsonb *
+eduai_gateway_open_answer(const WireResponse *response, int64 now_unix, CallOutcome *outcome);
 
-extern int64 eduai_gateway_count(const Jsonb *json, const char *key);	/* >= 0; 0 when absent */
+extern int64 eduai_gateway_count(const Jsonb *json, const char *key); /* >= 0; 0 when absent */
 
 /* Adds result.usage and result.model from the outcome. */
 extern void eduai_gateway_put_usage(EduaiJson *j, const CallOutcome *outcome);
@@ -109,18 +107,18 @@ extern Numeric eduai_gateway_cost(const Instance *instance, const CallOutcome *o
 
 /* ---- shared between kinds that speak OpenAI's chat ---- */
 
-extern bool eduai_gateway_openai_chat(const GatewayCall *call, const char *url,
-									  const char *limit_name, WireRequest *request,
-									  CallOutcome *outcome);
+extern bool
+eduai_gateway_openai_chat(const GatewayCall *call, const char *url, const char *limit_name,
+						  WireRequest *request, CallOutcome *outcome);
 extern bool eduai_gateway_openai_embeddings(const GatewayCall *call, const char *url,
 											WireRequest *request, CallOutcome *outcome);
 /* Fills file, file_name and file_type from payload.audio. */
-extern bool eduai_gateway_audio(const GatewayCall *call, WireRequest *request,
-								CallOutcome *outcome);
+extern bool
+eduai_gateway_audio(const GatewayCall *call, WireRequest *request, CallOutcome *outcome);
 
 /* The answers' parts that several kinds share; they set result or fail. */
-extern void eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data,
-										  CallOutcome *outcome);
+extern void
+eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data, CallOutcome *outcome);
 extern void eduai_gateway_read_transcript(const Jsonb *body, CallOutcome *outcome);
 extern void eduai_gateway_openai_read(const GatewayCall *call, const WireResponse *response,
 									  int64 now_unix, CallOutcome *outcome);
@@ -129,6 +127,6 @@ extern const Adapter eduai_gateway_openai_adapter;
 extern const Adapter eduai_gateway_anthropic_adapter;
 extern const Adapter eduai_gateway_openrouter_adapter;
 extern const Adapter eduai_gateway_huggingface_adapter;
-extern const Adapter eduai_gateway_mock_adapter;	/* no build: it needs no request */
+extern const Adapter eduai_gateway_mock_adapter; /* no build: it needs no request */
 
 #endif

@@ -5,8 +5,8 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
-#include "core/privilege.h"
 #include "core/tenant.h"
+#include "events/enter.h"
 #include "events/read.h"
 #include "events/validate.h"
 #include "fmgr.h"
@@ -65,7 +65,7 @@ eduai_user_progress(PG_FUNCTION_ARGS)
 	eduai_events_check_name("user id", user_id, true);
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_core_enter(&saved);
+	eduai_events_enter(&saved);
 	SPI_connect();
 	progress = eduai_events_query(&read_row, args) > 0
 				   ? progress_in(0)
@@ -113,7 +113,7 @@ eduai_progress_of(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_core_enter(&saved);
+	eduai_events_enter(&saved);
 	SPI_connect();
 	n = eduai_events_query(&read_rows, args);
 	for (uint64 row = 0; row < n; row++)

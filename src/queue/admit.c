@@ -24,22 +24,19 @@
 
 #define MAX_LABEL 512
 
-int			eduai_queue_max_size = 1000;
-static int	max_payload_kb = 16 * 1024;
+int eduai_queue_max_size = 1000;
+static int max_payload_kb = 16 * 1024;
 
 void
 eduai_queue_enqueue_init(void)
 {
-	DefineCustomIntVariable("eduai.queue_max_size",
-							"The most tasks of one tenant that are not final; 0 for no limit.",
-							"Critical tasks are exempt. Uncommitted tasks count.",
-							&eduai_queue_max_size, 1000, 0, INT_MAX, PGC_SUSET, 0,
-							NULL, NULL, NULL);
-	DefineCustomIntVariable("eduai.max_payload_size",
-							"The largest payload of a task.",
-							"Larger inputs (audio, images) belong in attachments.",
-							&max_payload_kb, 16 * 1024, 1, 256 * 1024, PGC_SUSET, GUC_UNIT_KB,
-							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"eduai.queue_max_size", "The most tasks of one tenant that are not final; 0 for no limit.",
+		"Critical tasks are exempt. Uncommitted tasks count.", &eduai_queue_max_size, 1000, 0,
+		INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("eduai.max_payload_size", "The largest payload of a task.",
+							"Larger inputs (audio, images) belong in attachments.", &max_payload_kb,
+							16 * 1024, 1, 256 * 1024, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
 OnRefusal
@@ -52,16 +49,15 @@ eduai_queue_on_refusal(const char *name)
 	if (strcmp(name, "skip") == 0)
 		return REFUSAL_SKIP;
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid on_refusal \"%s\"", name),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("invalid on_refusal \"%s\"", name),
 			 errhint("Use error, defer or skip.")));
-	return REFUSAL_ERROR;		/* not reached */
+	return REFUSAL_ERROR; /* not reached */
 }
 
 void
 eduai_queue_check_payload(const Jsonb *payload)
 {
-	Size		size = VARSIZE(payload);
+	Size size = VARSIZE(payload);
 
 	if (!eduai_core_json_is_object(payload))
 		ereport(ERROR,
@@ -80,26 +76,24 @@ eduai_queue_check_payload(const Jsonb *payload)
 void
 eduai_queue_check_metadata(const Jsonb *metadata)
 {
-	char	   *policy;
+	char *policy;
 
 	if (!eduai_core_json_is_object(metadata))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("metadata must be a JSON object"),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("metadata must be a JSON object"),
 				 errhint("Give {} or leave it out.")));
 	policy = eduai_core_json_text(metadata, "on_parent_failure");
 	if (policy != NULL && strcmp(policy, "fail") != 0 && strcmp(policy, "run") != 0 &&
 		strcmp(policy, "wait") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid on_parent_failure \"%s\"", policy),
-				 errhint("Use fail, run or wait.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid on_parent_failure \"%s\"", policy),
+						errhint("Use fail, run or wait.")));
 }
 
 void
 eduai_queue_check_label(const char *what, const char *label)
 {
-	bool		legal;
+	bool legal;
 
 	if (label == NULL)
 		return;
@@ -116,21 +110,20 @@ eduai_queue_check_label(const char *what, const char *label)
 char *
 eduai_queue_resolve_handler(const char *name)
 {
-	Oid			status_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-											  CStringGetDatum("task_status"),
-											  ObjectIdGetDatum(eduai_core_schema()));
-	List	   *names = eduai_string_to_qualified_name_list(name);
-	Oid			function = LookupFuncName(names, 1, &status_type, true);
+	Oid status_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("task_status"),
+									  ObjectIdGetDatum(eduai_core_schema()));
+	List *names = eduai_string_to_qualified_name_list(name);
+	Oid function = LookupFuncName(names, 1, &status_type, true);
 
 	if (!OidIsValid(function))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function \"%s\" (eduai.task_status) does not exist", name),
-				 errhint("on_result names a function with one argument of type eduai.task_status.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("function \"%s\" (eduai.task_status) does not exist", name),
+			 errhint("on_result names a function with one argument of type eduai.task_status.")));
 	if (eduai_proc_aclcheck(function, GetUserId()) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for function \"%s\"", name)));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for function \"%s\"", name)));
 	return quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
 									  get_func_name(function));
 }
@@ -138,18 +131,16 @@ eduai_queue_resolve_handler(const char *name)
 static void
 raise_refusal(const EduaiRefusal *why)
 {
-	ereport(ERROR,
-			(errcode(why->sqlstate),
-			 errmsg("%s", why->message),
-			 why->detail ? errdetail("%s", why->detail) : 0,
-			 why->hint ? errhint("%s", why->hint) : 0));
+	ereport(ERROR, (errcode(why->sqlstate), errmsg("%s", why->message),
+					why->detail ? errdetail("%s", why->detail) : 0,
+					why->hint ? errhint("%s", why->hint) : 0));
 }
 
 /* the refusal of a full queue, or NULL with a place reserved */
 static EduaiRefusal *
 check_quota(const TaskRequest *task)
 {
-	bool		exempt = task->priority == 0 || task->on_refusal == REFUSAL_DEFER;
+	bool exempt = task->priority == 0 || task->on_refusal == REFUSAL_DEFER;
 	EduaiRefusal *why;
 
 	if (eduai_queue_quota_reserve(task->tenant, 1, exempt ? 0 : eduai_queue_max_size))
@@ -166,13 +157,14 @@ check_quota(const TaskRequest *task)
 bool
 eduai_queue_admit(const TaskRequest *task)
 {
-	EduaiEnqueue asked = {
-		.tenant = task->tenant, .task_type = task->type.name,
-		.by_gateway = task->type.by_gateway,
-		.model = eduai_core_json_text(task->payload, "model"),
-		.user_id = task->user_id, .priority = task->priority,
-		.payload = task->payload, .metadata = task->metadata
-	};
+	EduaiEnqueue asked = {.tenant = task->tenant,
+						  .task_type = task->type.name,
+						  .by_gateway = task->type.by_gateway,
+						  .model = eduai_core_json_text(task->payload, "model"),
+						  .user_id = task->user_id,
+						  .priority = task->priority,
+						  .payload = task->payload,
+						  .metadata = task->metadata};
 	EduaiRefusal refusal = {0};
 	EduaiRefusal *why = NULL;
 

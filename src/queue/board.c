@@ -1,5 +1,5 @@
 /*
- * board.c: waiters and cancelled tasks in shared memory.  See board.h.
+ * board.c: waiters and tasks ended by sessions in shared memory.  See board.h.
  *
  * The ring is guarded by a spinlock: it is written from commit callbacks,
  * where nothing may raise or wait.  What a transaction will announce is
@@ -17,35 +17,35 @@
 #include "utils/memutils.h"
 
 #define WAITER_BUCKETS 1024
-#define RING_SIZE 1024
+#define RING_SIZE      1024
 
 typedef struct Board
 {
-	slock_t		mutex;			/* guards what follows, up to waiters */
-	uint32		count;
+	slock_t mutex; /* guards what follows, up to waiters */
+	uint32 count;
 	struct
 	{
-		Oid			database;
-		CancelledTask task;
-	}			ring[RING_SIZE];
-	bool		overflow;
+		Oid database;
+		EndedTask task;
+	} ring[RING_SIZE];
+	bool overflow;
 	ConditionVariable waiters[WAITER_BUCKETS];
 } Board;
 
 typedef struct Announcement
 {
-	int64		task_id;
-	SubTransactionId subxact;	/* InvalidSubTransactionId: taken back */
-	bool		cancelled;
-	char		tenant[NAMEDATALEN];	/* of a cancelled task */
+	int64 task_id;
+	SubTransactionId subxact; /* InvalidSubTransactionId: taken back */
+	bool here;                /* outside the dispatcher */
+	char tenant[NAMEDATALEN]; /* of a task ended here */
 } Announcement;
 
 static Board *board = NULL;
 
 /* of this transaction; in TopTransactionContext */
 static Announcement *announcements = NULL;
-static int	nannouncements = 0;
-static int	room = 0;
+static int nannouncements = 0;
+static int room = 0;
 
 static Size
 board_size(void)
@@ -56,7 +56,7 @@ board_size(void)
 static void
 board_shmem_init(void *ptr)
 {
-	Board	   *b = ptr;
+	Board *b = ptr;
 
 	memset(b, 0, sizeof(Board));
 	SpinLockInit(&b->mutex);
@@ -95,7 +95,7 @@ on_commit(void)
 	{
 		if (announcements[i].subxact == InvalidSubTransactionId)
 			continue;
-		if (announcements[i].cancelled)
+		if (announcements[i].here)
 			push(&announcements[i]);
 		ConditionVariableBroadcast(eduai_queue_board_waiters(announcements[i].task_id));
 	}
@@ -109,22 +109,24 @@ on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
 		return;
 	for (int i = 0; i < nannouncements; i++)
 		if (announcements[i].subxact == mine)
-			announcements[i].subxact = event == SUBXACT_EVENT_COMMIT_SUB ? parent :
-				InvalidSubTransactionId;
+			announcements[i].subxact =
+				event == SUBXACT_EVENT_COMMIT_SUB ? parent : InvalidSubTransactionId;
 }
 
 void
 eduai_queue_board_init(void)
 {
-	static const EduaiShmemPart part = {
-		.name = "eduai_board", .size = board_size, .init = board_shmem_init,
-		.address = (void **) &board
-	};
+	static const EduaiShmemPart part = {.name = "eduai_board",
+										.size = board_size,
+										.init = board_shmem_init,
+										.address = (void **) &board};
 	/* before the worker hook, which wakes the dispatcher that reads the ring */
-	static const EduaiXactHooks hooks = {
-		.name = "board", .rank = EDUAI_RANK_QUEUE,
-		.commit = on_commit, .abort = forget, .prepare = forget, .subxact = on_subxact
-	};
+	static const EduaiXactHooks hooks = {.name = "board",
+										 .rank = EDUAI_RANK_QUEUE,
+										 .commit = on_commit,
+										 .abort = forget,
+										 .prepare = forget,
+										 .subxact = on_subxact};
 
 	eduai_core_shmem_register(&part);
 	eduai_core_xact_register(&hooks);
@@ -137,15 +139,15 @@ eduai_queue_board_waiters(int64 task_id)
 }
 
 static void
-announce(int64 task_id, const char *cancelled_tenant)
+announce(int64 task_id, const char *here_tenant)
 {
 	if (board == NULL)
 		return;
 	if (nannouncements == room)
 	{
-		int			more = room ? room * 2 : 64;
-		Announcement *grown = MemoryContextAllocHuge(TopTransactionContext,
-													 sizeof(Announcement) * more);
+		int more = room ? room * 2 : 64;
+		Announcement *grown =
+			MemoryContextAllocHuge(TopTransactionContext, sizeof(Announcement) * more);
 
 		if (nannouncements > 0)
 			memcpy(grown, announcements, sizeof(Announcement) * nannouncements);
@@ -154,9 +156,8 @@ announce(int64 task_id, const char *cancelled_tenant)
 	}
 	announcements[nannouncements].task_id = task_id;
 	announcements[nannouncements].subxact = GetCurrentSubTransactionId();
-	announcements[nannouncements].cancelled = cancelled_tenant != NULL;
-	strlcpy(announcements[nannouncements].tenant, cancelled_tenant ? cancelled_tenant : "",
-			NAMEDATALEN);
+	announcements[nannouncements].here = here_tenant != NULL;
+	strlcpy(announcements[nannouncements].tenant, here_tenant ? here_tenant : "", NAMEDATALEN);
 	nannouncements++;
 }
 
@@ -167,17 +168,17 @@ eduai_queue_board_ended(int64 task_id)
 }
 
 void
-eduai_queue_board_cancelled(const char *tenant, int64 task_id)
+eduai_queue_board_ended_here(const char *tenant, int64 task_id)
 {
 	announce(task_id, tenant);
 	eduai_queue_wake_at_commit();
 }
 
 int
-eduai_queue_board_take(CancelledTask *tasks, int most, bool *overflow)
+eduai_queue_board_take(EndedTask *tasks, int most, bool *overflow)
 {
-	int			taken = 0;
-	uint32		kept = 0;
+	int taken = 0;
+	uint32 kept = 0;
 
 	SpinLockAcquire(&board->mutex);
 	for (uint32 i = 0; i < board->count; i++)

@@ -16,7 +16,7 @@
 #include "core/privilege.h"
 
 #define DEFAULT_TIMEOUT_MS 300000
-#define DEFAULT_ATTEMPTS 3
+#define DEFAULT_ATTEMPTS   3
 
 static const TaskType builtin_types[] = {
 	{"chat", true, "chat", DEFAULT_ATTEMPTS, DEFAULT_TIMEOUT_MS, "retry"},
@@ -34,14 +34,14 @@ static const Pool builtin_pools[] = {
 	{"custom", 1000, 1000, 1},
 };
 
-static MemoryContext context = NULL;	/* NULL: to be loaded */
+static MemoryContext context = NULL; /* NULL: to be loaded */
 static bool stale = true;
 static TaskType *types;
-static int	ntypes;
+static int ntypes;
 static Pool *pools;
-static int	npools;
-static Oid	type_relid = InvalidOid;
-static Oid	pool_relid = InvalidOid;
+static int npools;
+static Oid type_relid = InvalidOid;
+static Oid pool_relid = InvalidOid;
 
 static void
 on_relcache(Datum arg, Oid relid)
@@ -59,7 +59,7 @@ eduai_queue_catalog_init(void)
 static void
 put_type(TaskType type)
 {
-	int			at = 0;
+	int at = 0;
 
 	while (at < ntypes && strcmp(types[at].name, type.name) != 0)
 		at++;
@@ -71,7 +71,7 @@ put_type(TaskType type)
 static void
 put_pool(Pool pool)
 {
-	int			at = 0;
+	int at = 0;
 
 	while (at < npools && strcmp(pools[at].name, pool.name) != 0)
 		at++;
@@ -85,9 +85,8 @@ load_types(void)
 {
 	static EduaiPlan all = {
 		"SELECT name, served_by, pool, max_attempts, timeout_ms, on_uncertain FROM eduai.task_type",
-		0
-	};
-	uint64		n = eduai_core_run_latest(&all, NULL, NULL);
+		0};
+	uint64 n = eduai_core_run_latest(&all, NULL, NULL);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	types = palloc(sizeof(TaskType) * (n + lengthof(builtin_types)));
@@ -96,14 +95,12 @@ load_types(void)
 		put_type(builtin_types[i]);
 	for (uint64 i = 0; i < n; i++)
 	{
-		TaskType	type = {
-			.name = eduai_core_text(i, 1),
-			.by_gateway = strcmp(eduai_core_text(i, 2), "gateway") == 0,
-			.pool = eduai_core_text(i, 3),
-			.max_attempts = (int) eduai_core_int64(i, 4, DEFAULT_ATTEMPTS),
-			.timeout_ms = eduai_core_int64(i, 5, DEFAULT_TIMEOUT_MS),
-			.on_uncertain = eduai_core_text(i, 6)
-		};
+		TaskType type = {.name = eduai_core_text(i, 1),
+						 .by_gateway = strcmp(eduai_core_text(i, 2), "gateway") == 0,
+						 .pool = eduai_core_text(i, 3),
+						 .max_attempts = (int) eduai_core_int64(i, 4, DEFAULT_ATTEMPTS),
+						 .timeout_ms = eduai_core_int64(i, 5, DEFAULT_TIMEOUT_MS),
+						 .on_uncertain = eduai_core_text(i, 6)};
 
 		put_type(type);
 	}
@@ -114,9 +111,8 @@ static void
 load_pools(void)
 {
 	static EduaiPlan all = {
-		"SELECT name, max_concurrent, scale_to, reserved_critical FROM eduai.pool", 0
-	};
-	uint64		n = eduai_core_run_latest(&all, NULL, NULL);
+		"SELECT name, max_concurrent, scale_to, reserved_critical FROM eduai.pool", 0};
+	uint64 n = eduai_core_run_latest(&all, NULL, NULL);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	pools = palloc(sizeof(Pool) * (n + lengthof(builtin_pools)));
@@ -125,13 +121,11 @@ load_pools(void)
 		put_pool(builtin_pools[i]);
 	for (uint64 i = 0; i < n; i++)
 	{
-		int			most = (int) eduai_core_int64(i, 2, 1);
-		Pool		pool = {
-			.name = eduai_core_text(i, 1),
-			.max_concurrent = most,
-			.scale_to = (int) eduai_core_int64(i, 3, most),
-			.reserved_critical = (int) eduai_core_int64(i, 4, 0)
-		};
+		int most = (int) eduai_core_int64(i, 2, 1);
+		Pool pool = {.name = eduai_core_text(i, 1),
+					 .max_concurrent = most,
+					 .scale_to = (int) eduai_core_int64(i, 3, most),
+					 .reserved_critical = (int) eduai_core_int64(i, 4, 0)};
 
 		put_pool(pool);
 	}
@@ -144,8 +138,8 @@ load_if_stale(void)
 	if (!stale)
 		return;
 	if (context == NULL)
-		context = AllocSetContextCreate(TopMemoryContext, "eduai queue catalog",
-										ALLOCSET_SMALL_SIZES);
+		context =
+			AllocSetContextCreate(TopMemoryContext, "eduai queue catalog", ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(context);
 	type_relid = get_relname_relid("task_type", eduai_core_schema());
 	pool_relid = get_relname_relid("pool", eduai_core_schema());
@@ -206,9 +200,10 @@ eduai_queue_require_type(const char *name)
 	const TaskType *type = eduai_queue_type(name);
 
 	if (type == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown task type \"%s\"", name),
-				 errhint("SELECT * FROM eduai.task_types() lists them; eduai.define_task_type() adds one.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown task type \"%s\"", name),
+			 errhint(
+				 "SELECT * FROM eduai.task_types() lists them; eduai.define_task_type() adds one.")));
 	return type;
 }

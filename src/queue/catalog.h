@@ -9,20 +9,20 @@
 
 typedef struct TaskType
 {
-	char	   *name;
-	bool		by_gateway;
-	char	   *pool;
-	int			max_attempts;
-	int64		timeout_ms;
-	char	   *on_uncertain;	/* "retry" or "hold" */
+	char *name;
+	bool by_gateway;
+	char *pool;
+	int max_attempts;
+	int64 timeout_ms;
+	char *on_uncertain; /* "retry" or "hold" */
 } TaskType;
 
 typedef struct Pool
 {
-	char	   *name;
-	int			max_concurrent;
-	int			scale_to;		/* max_concurrent when it does not scale */
-	int			reserved_critical;
+	char *name;
+	int max_concurrent;
+	int scale_to; /* max_concurrent when it does not scale */
+	int reserved_critical;
 } Pool;
 
 extern void eduai_queue_catalog_init(void);

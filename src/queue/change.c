@@ -25,19 +25,17 @@ PG_FUNCTION_INFO_V1(eduai_retry_task);
 Datum
 eduai_cancel_task(PG_FUNCTION_ARGS)
 {
-	static EduaiPlan cancel = {
-		"UPDATE eduai.task SET state = 'cancelled', finished_at = $3 "
-		"WHERE tenant_id = $1 AND task_id = $2 "
-		"AND state IN ('waiting', 'scheduled', 'ready', 'running')",
-		3, {TEXTOID, INT8OID, TIMESTAMPTZOID}
-	};
-	char	   *tenant = eduai_core_tenant();
-	int64		task_id = PG_GETARG_INT64(0);
-	Datum		args[3] = {
-		CStringGetTextDatum(tenant), Int64GetDatum(task_id), TimestampTzGetDatum(eduai_core_now())
-	};
+	static EduaiPlan cancel = {"UPDATE eduai.task SET state = 'cancelled', finished_at = $3 "
+							   "WHERE tenant_id = $1 AND task_id = $2 "
+							   "AND state IN ('waiting', 'scheduled', 'ready', 'running')",
+							   3,
+							   {TEXTOID, INT8OID, TIMESTAMPTZOID}};
+	char *tenant = eduai_core_tenant();
+	int64 task_id = PG_GETARG_INT64(0);
+	Datum args[3] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id),
+					 TimestampTzGetDatum(eduai_core_now())};
 	EduaiPrivilege saved;
-	uint64		n;
+	uint64 n;
 
 	eduai_core_require_preload("the queue");
 	eduai_core_enter(&saved);
@@ -46,7 +44,7 @@ eduai_cancel_task(PG_FUNCTION_ARGS)
 	if (n > 0)
 	{
 		eduai_queue_quota_release(tenant, 1);
-		eduai_queue_board_cancelled(tenant, task_id);
+		eduai_queue_board_ended_here(tenant, task_id);
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);
@@ -64,14 +62,13 @@ eduai_retry_task(PG_FUNCTION_ARGS)
 		"expires_at = NULL, result = NULL "
 		"WHERE tenant_id = $1 AND task_id = $2 "
 		"AND state IN ('dead', 'cancelled', 'uncertain', 'expired')",
-		3, {TEXTOID, INT8OID, TIMESTAMPTZOID}
-	};
-	char	   *tenant = eduai_core_tenant();
-	Datum		args[3] = {
-		CStringGetTextDatum(tenant), PG_GETARG_DATUM(0), TimestampTzGetDatum(eduai_core_now())
-	};
+		3,
+		{TEXTOID, INT8OID, TIMESTAMPTZOID}};
+	char *tenant = eduai_core_tenant();
+	Datum args[3] = {CStringGetTextDatum(tenant), PG_GETARG_DATUM(0),
+					 TimestampTzGetDatum(eduai_core_now())};
 	EduaiPrivilege saved;
-	uint64		n;
+	uint64 n;
 
 	eduai_core_require_preload("the queue");
 	eduai_core_enter(&saved);

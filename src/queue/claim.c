@@ -3,7 +3,8 @@
  *
  * Looking takes no lock: each lane (pool, priority) is read in the order of
  * its index, and the lanes are merged by deadline in memory.  Only what the
- * router could place is then locked and updated.
+ * router could place is then locked and updated, found again by its ctid: a
+ * row that has changed since is left for the next look.
  */
 #include "postgres.h"
 
@@ -34,20 +35,20 @@ read_lanes(const PoolRoom *rooms, int nrooms, char *const *classes, int nclasses
 {
 	static EduaiPlan lanes = {
 		"SELECT t.task_id, t.tenant_id, t.task_type, t.model, t.user_id, p.ord::int - 1, "
-		"t.priority, t.deadline, t.instance "
+		"t.priority, t.deadline, t.instance, t.tid "
 		"FROM unnest($1, $2) WITH ORDINALITY AS p (pool, slots, ord), "
 		"generate_series(0, 3) AS l (priority), "
-		"LATERAL (SELECT * FROM eduai.task t WHERE t.state = 'ready' AND t.pool = p.pool "
+		"LATERAL (SELECT t.*, t.ctid AS tid FROM eduai.task t WHERE t.state = 'ready' AND t.pool = p.pool "
 		"AND t.priority = l.priority AND t.by_gateway "
 		"AND (t.expires_at IS NULL OR t.expires_at > $5) "
 		"AND t.task_type || E'\\x01' || coalesce(t.model, '') <> ALL ($3) "
 		"AND t.tenant_id || E'\\x01' || t.task_type || E'\\x01' || coalesce(t.model, '') <> ALL ($4) "
 		"ORDER BY t.task_id LIMIT p.slots) t",
-		5, {TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
-	};
-	Datum		args[5];
-	char	  **names = palloc(sizeof(char *) * Max(nrooms, 1));
-	int32	   *slots = palloc(sizeof(int32) * Max(nrooms, 1));
+		5,
+		{TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}};
+	Datum args[5];
+	char **names = palloc(sizeof(char *) * Max(nrooms, 1));
+	int32 *slots = palloc(sizeof(int32) * Max(nrooms, 1));
 
 	for (int i = 0; i < nrooms; i++)
 	{
@@ -65,7 +66,7 @@ read_lanes(const PoolRoom *rooms, int nrooms, char *const *classes, int nclasses
 static void
 read_candidate(uint64 row, Candidate *c)
 {
-	bool		isnull;
+	bool isnull;
 
 	c->task_id = eduai_core_int64(row, 1, 0);
 	c->tenant = eduai_core_text(row, 2);
@@ -76,17 +77,19 @@ read_candidate(uint64 row, Candidate *c)
 	c->priority = (int) eduai_core_int64(row, 7, 0);
 	c->deadline = DatumGetTimestampTz(eduai_core_value(row, 8, &isnull));
 	c->failed_last = eduai_core_text(row, 9);
+	c->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(row, 10, &isnull));
 	c->instance = NULL;
 }
 
 int
-eduai_queue_candidates(const PoolRoom *rooms, int nrooms, char *const *blocked_classes, int nclasses,
-					   char *const *blocked_tenants, int ntenants, Candidate **candidates)
+eduai_queue_candidates(const PoolRoom *rooms, int nrooms, char *const *blocked_classes,
+					   int nclasses, char *const *blocked_tenants, int ntenants,
+					   Candidate **candidates)
 {
-	uint64		n = read_lanes(rooms, nrooms, blocked_classes, nclasses, blocked_tenants, ntenants);
-	Candidate  *all = palloc(sizeof(Candidate) * Max(n, 1));
-	int		   *slots = palloc(sizeof(int) * Max(nrooms, 1));
-	int			kept = 0;
+	uint64 n = read_lanes(rooms, nrooms, blocked_classes, nclasses, blocked_tenants, ntenants);
+	Candidate *all = palloc(sizeof(Candidate) * Max(n, 1));
+	int *slots = palloc(sizeof(int) * Max(nrooms, 1));
+	int kept = 0;
 
 	for (uint64 i = 0; i < n; i++)
 		read_candidate(i, &all[i]);
@@ -95,8 +98,8 @@ eduai_queue_candidates(const PoolRoom *rooms, int nrooms, char *const *blocked_c
 		slots[i] = rooms[i].slots;
 	for (uint64 i = 0; i < n; i++)
 	{
-		int			pool = all[i].pool;
-		int			least = all[i].priority == 0 ? 0 : rooms[pool].reserved;
+		int pool = all[i].pool;
+		int least = all[i].priority == 0 ? 0 : rooms[pool].reserved;
 
 		if (slots[pool] <= least)
 			continue;
@@ -111,7 +114,7 @@ static void
 read_claimed(uint64 row, MemoryContext parent, ClaimedTask *t)
 {
 	MemoryContext old;
-	bool		isnull;
+	bool isnull;
 
 	t->context = AllocSetContextCreate(parent, "eduai call", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(t->context);
@@ -127,36 +130,41 @@ read_claimed(uint64 row, MemoryContext parent, ClaimedTask *t)
 	t->metadata = DatumGetJsonbPCopy(eduai_core_value(row, 10, &isnull));
 	t->priority = (int) eduai_core_int64(row, 11, 0);
 	t->model = eduai_core_text(row, 12);
+	t->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(row, 13, &isnull));
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * LATERAL fixes the order of the join, and "state || ''" keeps the planner from
+ * walking the whole index of ready tasks, which it takes to be empty.
+ */
 int
 eduai_queue_claim(const Candidate *candidates, int n, MemoryContext parent, ClaimedTask *claimed)
 {
 	static EduaiPlan claim = {
 		"UPDATE eduai.task t SET state = 'running', attempt = t.attempt + 1, worker = $4, "
 		"instance = m.instance, started_at = $5 "
-		"FROM (SELECT r.ctid AS row, c.instance FROM unnest($1, $2, $3) c (tenant_id, task_id, instance) "
-		"JOIN eduai.task r ON r.tenant_id = c.tenant_id AND r.task_id = c.task_id "
-		"WHERE r.state = 'ready' FOR UPDATE OF r SKIP LOCKED) m "
-		"WHERE t.ctid = m.row "
+		"FROM (SELECT r.ctid AS tid, c.instance FROM unnest($1, $2, $3) c (tid, task_id, instance) "
+		"CROSS JOIN LATERAL (SELECT ctid FROM eduai.task r WHERE r.ctid = c.tid "
+		"AND r.task_id = c.task_id AND r.state || '' = 'ready' FOR UPDATE SKIP LOCKED) r) m "
+		"WHERE t.ctid = m.tid "
 		"RETURNING t.task_id, t.tenant_id, t.attempt, t.task_type, t.pool, t.user_id, t.instance, "
-		"t.timeout_ms, t.payload, t.metadata, t.priority, t.model",
-		5, {TEXTARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID, TIMESTAMPTZOID}
-	};
-	char	  **tenants = palloc(sizeof(char *) * Max(n, 1));
-	char	  **instances = palloc(sizeof(char *) * Max(n, 1));
-	int64	   *ids = palloc(sizeof(int64) * Max(n, 1));
-	Datum		args[5];
-	uint64		got;
+		"t.timeout_ms, t.payload, t.metadata, t.priority, t.model, t.ctid",
+		5,
+		{TIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID, TIMESTAMPTZOID}};
+	Datum *tids = palloc(sizeof(Datum) * Max(n, 1));
+	char **instances = palloc(sizeof(char *) * Max(n, 1));
+	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
+	Datum args[5];
+	uint64 got;
 
 	for (int i = 0; i < n; i++)
 	{
-		tenants[i] = candidates[i].tenant;
+		tids[i] = PointerGetDatum(&candidates[i].tid);
 		instances[i] = candidates[i].instance;
 		ids[i] = candidates[i].task_id;
 	}
-	args[0] = eduai_core_text_array(tenants, n);
+	args[0] = eduai_core_datum_array(tids, NULL, n, TIDOID);
 	args[1] = eduai_core_int8_array(ids, NULL, n);
 	args[2] = eduai_core_text_array(instances, n);
 	args[3] = Int64GetDatum(eduai_core_worker_epoch());

@@ -19,6 +19,9 @@
  */
 extern void eduai_queue_look_at_parents(TaskRequest *task);
 
+/* Completes a task that begins dead, for a parent failed before. */
+extern void eduai_queue_bury_newborn(const TaskRequest *task, int64 task_id);
+
 /* Records the edges of a task that begins waiting. */
 extern void eduai_queue_insert_edges(const TaskRequest *task, int64 task_id);
 
@@ -29,6 +32,6 @@ extern void eduai_queue_insert_edges(const TaskRequest *task, int64 task_id);
 extern void eduai_queue_release_children(char *const *tenants, const int64 *ids, int n);
 
 /* For the sweep: waiting tasks whose parents have all ended; returns how many. */
-extern int	eduai_queue_release_orphans(void);
+extern int eduai_queue_release_orphans(void);
 
 #endif

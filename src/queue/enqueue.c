@@ -27,7 +27,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_ATTEMPTS 100
-#define MAX_BATCH 100000
+#define MAX_BATCH    100000
 
 PG_FUNCTION_INFO_V1(eduai_enqueue);
 PG_FUNCTION_INFO_V1(eduai_enqueue_batch);
@@ -50,7 +50,7 @@ required_text(FunctionCallInfo fcinfo, int n, const char *what)
 static Jsonb *
 empty_object(void)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	return eduai_core_json_end(&j);
@@ -81,13 +81,12 @@ read_limits(TaskRequest *task, FunctionCallInfo fcinfo)
 {
 	task->max_attempts = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT32(6);
 	if (!PG_ARGISNULL(6) && (task->max_attempts < 1 || task->max_attempts > MAX_ATTEMPTS))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid max_attempts \"%d\"", task->max_attempts),
-				 errhint("Use 1 to %d.", MAX_ATTEMPTS)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid max_attempts \"%d\"", task->max_attempts),
+						errhint("Use 1 to %d.", MAX_ATTEMPTS)));
 	if (!PG_ARGISNULL(7))
-		task->timeout_ms = eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(7), "timeout", 1,
-												   EDUAI_DAY_MS);
+		task->timeout_ms =
+			eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(7), "timeout", 1, EDUAI_DAY_MS);
 }
 
 static void
@@ -97,27 +96,25 @@ read_times(TaskRequest *task, FunctionCallInfo fcinfo)
 	{
 		task->run_at = PG_GETARG_TIMESTAMPTZ(3);
 		if (TIMESTAMP_NOT_FINITE(task->run_at))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid run_at \"infinity\""),
-					 errhint("Give a time, or leave it out.")));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("invalid run_at \"infinity\""),
+							errhint("Give a time, or leave it out.")));
 		task->state = "scheduled";
 	}
 	if (PG_ARGISNULL(13))
 		return;
 	task->expires_at = PG_GETARG_TIMESTAMPTZ(13);
 	if (TIMESTAMP_NOT_FINITE(task->expires_at) || task->expires_at <= task->now)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid expires_at \"%s\"", timestamptz_to_str(task->expires_at)),
-				 errhint("Give a time to come.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid expires_at \"%s\"", timestamptz_to_str(task->expires_at)),
+						errhint("Give a time to come.")));
 }
 
 static void
 read_request(TaskRequest *task, FunctionCallInfo fcinfo)
 {
-	char	   *handler = text_argument(fcinfo, 11);
-	char	   *on_refusal = text_argument(fcinfo, 10);
+	char *handler = text_argument(fcinfo, 11);
+	char *on_refusal = text_argument(fcinfo, 10);
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
@@ -157,9 +154,10 @@ find_unique(const TaskRequest *task)
 {
 	static EduaiPlan find = {
 		"SELECT task_id FROM eduai.task WHERE tenant_id = $1 AND unique_key = $2 "
-		"AND state IN ('waiting', 'scheduled', 'ready', 'running')", 2, {TEXTOID, TEXTOID}
-	};
-	Datum		args[2];
+		"AND state IN ('waiting', 'scheduled', 'ready', 'running')",
+		2,
+		{TEXTOID, TEXTOID}};
+	Datum args[2];
 
 	(void) eduai_core_lock(EDUAI_LOCK_UNIQUE_KEY,
 						   eduai_core_lock_key(task->tenant, task->unique_key), false);
@@ -177,16 +175,16 @@ find_idempotent(const TaskRequest *task)
 		"AND user_id IS NOT DISTINCT FROM $6 AS same FROM eduai.task "
 		"WHERE tenant_id = $1 AND idempotency_key = $2 AND enqueued_at > $7 "
 		"ORDER BY enqueued_at DESC LIMIT 1",
-		7, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, INT4OID, TEXTOID, TIMESTAMPTZOID}
-	};
-	Datum		args[7];
-	char		nulls[8] = "       ";
-	bool		isnull;
+		7,
+		{TEXTOID, TEXTOID, TEXTOID, JSONBOID, INT4OID, TEXTOID, TIMESTAMPTZOID}};
+	Datum args[7];
+	char nulls[8] = "       ";
+	bool isnull;
 
 	/* unique and idempotency keys share a class of locks; a byte tells them apart */
-	(void) eduai_core_lock(EDUAI_LOCK_UNIQUE_KEY,
-						   eduai_core_lock_key(task->tenant,
-											   psprintf("\x01%s", task->idempotency_key)), false);
+	(void) eduai_core_lock(
+		EDUAI_LOCK_UNIQUE_KEY,
+		eduai_core_lock_key(task->tenant, psprintf("\x01%s", task->idempotency_key)), false);
 	args[0] = CStringGetTextDatum(task->tenant);
 	args[1] = CStringGetTextDatum(task->idempotency_key);
 	args[2] = CStringGetTextDatum(task->type.name);
@@ -210,7 +208,7 @@ find_idempotent(const TaskRequest *task)
 static int64
 find_existing(const TaskRequest *task)
 {
-	int64		id = 0;
+	int64 id = 0;
 
 	/* in this order always, so that two calls with both keys cannot deadlock */
 	if (task->idempotency_key != NULL)
@@ -224,7 +222,7 @@ find_existing(const TaskRequest *task)
 static int64
 enqueue_one(TaskRequest *task)
 {
-	int64		id = find_existing(task);
+	int64 id = find_existing(task);
 
 	if (id != 0)
 		return id;
@@ -233,6 +231,11 @@ enqueue_one(TaskRequest *task)
 	if (!eduai_queue_admit(task))
 		return 0;
 	id = eduai_queue_insert(task);
+	if (strcmp(task->state, "dead") == 0)
+	{
+		eduai_queue_bury_newborn(task, id);
+		return id;
+	}
 	if (task->depends_on != NULL && strcmp(task->state, "waiting") == 0)
 		eduai_queue_insert_edges(task, id);
 	if (task->type.by_gateway && strcmp(task->state, "waiting") != 0)
@@ -245,8 +248,8 @@ eduai_enqueue(PG_FUNCTION_ARGS)
 {
 	TaskRequest task;
 	EduaiPrivilege saved;
-	char	   *type = required_text(fcinfo, 0, "task_type");
-	int64		id;
+	char *type = required_text(fcinfo, 0, "task_type");
+	int64 id;
 
 	begin_request(&task);
 	read_request(&task, fcinfo);
@@ -266,8 +269,8 @@ eduai_enqueue(PG_FUNCTION_ARGS)
 static Datum *
 elements(FunctionCallInfo fcinfo, int n, Oid type, bool **nulls, int *count)
 {
-	ArrayType  *array = PG_GETARG_ARRAYTYPE_P(n);
-	Datum	   *values;
+	ArrayType *array = PG_GETARG_ARRAYTYPE_P(n);
+	Datum *values;
 
 	if (ARR_NDIM(array) > 1)
 		ereport(ERROR,
@@ -279,26 +282,24 @@ elements(FunctionCallInfo fcinfo, int n, Oid type, bool **nulls, int *count)
 static Jsonb **
 read_payloads(FunctionCallInfo fcinfo, int *n)
 {
-	bool	   *nulls;
-	Datum	   *values;
-	Jsonb	  **payloads;
+	bool *nulls;
+	Datum *values;
+	Jsonb **payloads;
 
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("payloads must not be null")));
 	values = elements(fcinfo, 1, JSONBOID, &nulls, n);
 	if (*n > MAX_BATCH)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("a batch of %d tasks is too large", *n),
-				 errhint("Enqueue at most %d at once.", MAX_BATCH)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a batch of %d tasks is too large", *n),
+						errhint("Enqueue at most %d at once.", MAX_BATCH)));
 	payloads = palloc(sizeof(Jsonb *) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 	{
 		if (nulls[i])
 			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("payload %d is null", i + 1)));
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("payload %d is null", i + 1)));
 		payloads[i] = DatumGetJsonbP(values[i]);
 		eduai_queue_check_payload(payloads[i]);
 	}
@@ -309,19 +310,18 @@ read_payloads(FunctionCallInfo fcinfo, int *n)
 static char **
 read_labels(FunctionCallInfo fcinfo, int arg, const char *what, int n)
 {
-	char	  **labels = palloc0(sizeof(char *) * Max(n, 1));
-	bool	   *nulls;
-	Datum	   *values;
-	int			count;
+	char **labels = palloc0(sizeof(char *) * Max(n, 1));
+	bool *nulls;
+	Datum *values;
+	int count;
 
 	if (PG_ARGISNULL(arg))
 		return labels;
 	values = elements(fcinfo, arg, TEXTOID, &nulls, &count);
 	if (count != n)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s has %d elements for %d payloads", what, count, n),
-				 errhint("Give one for each payload, null where there is none.")));
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("%s has %d elements for %d payloads", what, count, n),
+						errhint("Give one for each payload, null where there is none.")));
 	for (int i = 0; i < n; i++)
 	{
 		labels[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
@@ -334,10 +334,10 @@ read_labels(FunctionCallInfo fcinfo, int arg, const char *what, int n)
 static void
 enqueue_many(TaskRequest *task, Jsonb **payloads, char **user_ids, char **keys, int n, int64 *ids)
 {
-	int64	   *bulk_ids = palloc(sizeof(int64) * Max(n, 1));
-	Jsonb	  **bulk_payloads = palloc(sizeof(Jsonb *) * Max(n, 1));
-	char	  **bulk_users = palloc(sizeof(char *) * Max(n, 1));
-	int			bulk = 0;
+	int64 *bulk_ids = palloc(sizeof(int64) * Max(n, 1));
+	Jsonb **bulk_payloads = palloc(sizeof(Jsonb *) * Max(n, 1));
+	char **bulk_users = palloc(sizeof(char *) * Max(n, 1));
+	int bulk = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -368,14 +368,14 @@ eduai_enqueue_batch(PG_FUNCTION_ARGS)
 {
 	TaskRequest task;
 	EduaiPrivilege saved;
-	char	   *type = required_text(fcinfo, 0, "task_type");
-	char	   *on_refusal = text_argument(fcinfo, 6);
-	int			n;
-	Jsonb	  **payloads;
-	char	  **user_ids;
-	char	  **keys;
-	int64	   *ids;
-	bool	   *nulls;
+	char *type = required_text(fcinfo, 0, "task_type");
+	char *on_refusal = text_argument(fcinfo, 6);
+	int n;
+	Jsonb **payloads;
+	char **user_ids;
+	char **keys;
+	int64 *ids;
+	bool *nulls;
 
 	begin_request(&task);
 	payloads = read_payloads(fcinfo, &n);

@@ -19,24 +19,24 @@ typedef enum OnRefusal
 
 typedef struct TaskRequest
 {
-	char	   *tenant;
-	TaskType	type;
-	int			priority;
+	char *tenant;
+	TaskType type;
+	int priority;
 	TimestampTz now;
 	TimestampTz run_at;
-	char	   *state;			/* 'ready', 'scheduled', 'waiting' or 'dead' */
-	ArrayType  *depends_on;		/* NULL: none */
-	char	   *unique_key;
-	int			max_attempts;
-	int64		timeout_ms;
-	char	   *user_id;
-	Jsonb	   *payload;
-	Jsonb	   *metadata;
-	OnRefusal	on_refusal;
-	char	   *owner;			/* the enqueuing role's name */
-	char	   *on_result;		/* qualified name, or NULL */
-	char	   *idempotency_key;
-	TimestampTz expires_at;		/* 0: never */
+	char *state;           /* 'ready', 'scheduled', 'waiting' or 'dead' */
+	ArrayType *depends_on; /* NULL: none */
+	char *unique_key;
+	int max_attempts;
+	int64 timeout_ms;
+	char *user_id;
+	Jsonb *payload;
+	Jsonb *metadata;
+	OnRefusal on_refusal;
+	char *owner;     /* the enqueuing role's name */
+	char *on_result; /* qualified name, or NULL */
+	char *idempotency_key;
+	TimestampTz expires_at; /* 0: never */
 } TaskRequest;
 
 extern void eduai_queue_enqueue_init(void);
@@ -66,8 +66,8 @@ extern bool eduai_queue_admit(const TaskRequest *task);
 extern int64 eduai_queue_insert(const TaskRequest *task);
 
 /* Inserts a row for each payload, with its user_id where user_ids is not NULL. */
-extern void eduai_queue_insert_many(const TaskRequest *task, const int64 *ids, Jsonb *const *payloads,
-									char *const *user_ids, int n);
+extern void eduai_queue_insert_many(const TaskRequest *task, const int64 *ids,
+									Jsonb *const *payloads, char *const *user_ids, int n);
 
 extern int64 eduai_queue_next_id(void);
 

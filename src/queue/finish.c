@@ -24,8 +24,8 @@
 static void
 read_ending(uint64 row, TaskOutcome *outcomes, Ending *e)
 {
-	bool		isnull;
-	Datum		value;
+	bool isnull;
+	Datum value;
 
 	memset(e, 0, sizeof(*e));
 	e->outcome = &outcomes[eduai_core_int64(row, 1, 1) - 1];
@@ -45,65 +45,79 @@ read_ending(uint64 row, TaskOutcome *outcomes, Ending *e)
 }
 
 static void
-key_arrays(TaskOutcome *outcomes, int n, Datum *args)
+id_arrays(TaskOutcome *outcomes, int n, Datum *ids, Datum *attempts)
 {
-	char	  **tenants = palloc(sizeof(char *) * n);
-	int64	   *ids = palloc(sizeof(int64) * n);
-	int32	   *attempts = palloc(sizeof(int32) * n);
+	int64 *all_ids = palloc(sizeof(int64) * n);
+	int32 *all_attempts = palloc(sizeof(int32) * n);
 
 	for (int i = 0; i < n; i++)
 	{
-		tenants[i] = (char *) outcomes[i].tenant;
-		ids[i] = outcomes[i].task_id;
-		attempts[i] = outcomes[i].attempt;
+		all_ids[i] = outcomes[i].task_id;
+		all_attempts[i] = outcomes[i].attempt;
 	}
-	args[0] = eduai_core_text_array(tenants, n);
-	args[1] = eduai_core_int8_array(ids, NULL, n);
-	args[2] = eduai_core_int4_array(attempts, NULL, n);
+	*ids = eduai_core_int8_array(all_ids, NULL, n);
+	*attempts = eduai_core_int4_array(all_attempts, NULL, n);
 }
 
+/*
+ * By ctid: only a task that somebody else wrote meanwhile is elsewhere.  For
+ * LATERAL and "state || ''" see claim.c.
+ */
 static int
 lock_rows(TaskOutcome *outcomes, int n, Ending *endings)
 {
 	static EduaiPlan lock = {
-		"SELECT o.ord, t.ctid, t.task_type, t.user_id, t.owner, t.on_result, t.on_uncertain, "
+		"SELECT o.ord, t.tid, t.task_type, t.user_id, t.owner, t.on_result, t.on_uncertain, "
 		"t.priority, t.attempt - t.attempt_base, t.max_attempts, t.metadata, t.error "
-		"FROM unnest($1, $2, $3) WITH ORDINALITY o (tenant_id, task_id, attempt, ord) "
-		"JOIN eduai.task t ON t.tenant_id = o.tenant_id AND t.task_id = o.task_id "
-		"WHERE t.state = 'running' AND t.attempt = o.attempt FOR UPDATE OF t SKIP LOCKED",
-		3, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
-	};
-	Datum		args[3];
-	uint64		got;
+		"FROM unnest($1, $2, $3) WITH ORDINALITY o (tid, task_id, attempt, ord) "
+		"CROSS JOIN LATERAL (SELECT ctid AS tid, * FROM eduai.task t WHERE t.ctid = o.tid "
+		"AND t.task_id = o.task_id AND t.attempt = o.attempt AND t.state || '' = 'running' "
+		"FOR UPDATE SKIP LOCKED) t",
+		3,
+		{TIDARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
+	Datum *tids = palloc(sizeof(Datum) * n);
+	Datum args[3];
+	uint64 got;
 
-	key_arrays(outcomes, n, args);
+	for (int i = 0; i < n; i++)
+		tids[i] = PointerGetDatum(&outcomes[i].tid);
+	args[0] = eduai_core_datum_array(tids, NULL, n, TIDOID);
+	id_arrays(outcomes, n, &args[1], &args[2]);
 	got = eduai_core_run(&lock, args, NULL);
 	for (uint64 i = 0; i < got; i++)
 		read_ending(i, outcomes, &endings[i]);
 	return (int) got;
 }
 
-/* those that could not be locked: held by somebody, or superseded? */
+/*
+ * Those that could not be locked: superseded, or still running and held by
+ * somebody, or moved by somebody's write; the last two are tried again, and
+ * found where they are now.
+ */
 static void
 sort_out_missing(TaskOutcome *outcomes, int n)
 {
 	static EduaiPlan still = {
-		"SELECT o.ord FROM unnest($1, $2, $3) WITH ORDINALITY o (tenant_id, task_id, attempt, ord) "
-		"JOIN eduai.task t ON t.tenant_id = o.tenant_id AND t.task_id = o.task_id "
-		"WHERE t.state = 'running' AND t.attempt = o.attempt",
-		3, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}
-	};
-	Datum		args[3];
-	uint64		got;
-	bool	   *running = palloc0(sizeof(bool) * n);
+		"SELECT o.ord, t.ctid FROM unnest($1, $2) WITH ORDINALITY o (task_id, attempt, ord) "
+		"CROSS JOIN LATERAL (SELECT ctid FROM eduai.task t WHERE t.task_id = o.task_id "
+		"AND t.attempt = o.attempt AND t.state = 'running' OFFSET 0) t",
+		2,
+		{INT8ARRAYOID, INT4ARRAYOID}};
+	Datum args[2];
+	uint64 got;
 
-	key_arrays(outcomes, n, args);
+	id_arrays(outcomes, n, &args[0], &args[1]);
 	got = eduai_core_run(&still, args, NULL);
 	for (uint64 i = 0; i < got; i++)
-		running[eduai_core_int64(i, 1, 1) - 1] = true;
-	for (int i = 0; i < n; i++)
-		if (outcomes[i].status == FINISH_STALE && running[i])
-			outcomes[i].status = FINISH_BUSY;
+	{
+		TaskOutcome *o = &outcomes[eduai_core_int64(i, 1, 1) - 1];
+		bool isnull;
+
+		if (o->status != FINISH_STALE)
+			continue;
+		o->status = FINISH_BUSY;
+		o->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(i, 2, &isnull));
+	}
 }
 
 /* ---- deciding ---- */
@@ -111,8 +125,8 @@ sort_out_missing(TaskOutcome *outcomes, int n)
 static void
 put_attempts(EduaiJson *j, const Ending *e, TimestampTz now)
 {
-	Jsonb	   *earlier = e->old_error ? eduai_core_json_child(e->old_error, "attempts") : NULL;
-	int			n = eduai_core_json_length(earlier);
+	Jsonb *earlier = e->old_error ? eduai_core_json_child(e->old_error, "attempts") : NULL;
+	int n = eduai_core_json_length(earlier);
 
 	eduai_core_json_open_array(j, "attempts");
 	/* the latest 20: retried by hand for weeks, a task must not grow for ever */
@@ -131,7 +145,7 @@ put_attempts(EduaiJson *j, const Ending *e, TimestampTz now)
 static Jsonb *
 describe_failure(const Ending *e, TimestampTz now)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "code", e->outcome->code);
@@ -147,7 +161,7 @@ void
 eduai_queue_decide(Ending *e, TimestampTz now, double random)
 {
 	const TaskOutcome *o = e->outcome;
-	bool		again = e->used < e->max_attempts;
+	bool again = e->used < e->max_attempts;
 
 	if (o->end == ATTEMPT_COMPLETED)
 	{
@@ -161,8 +175,9 @@ eduai_queue_decide(Ending *e, TimestampTz now, double random)
 		again = again && o->retry;
 	if (again)
 	{
-		int64		wait_ms = o->at_once && o->retry_after_ms < 0 ? 0 :
-			eduai_queue_backoff_ms(e->used, o->retry_after_ms, random);
+		int64 wait_ms = o->at_once && o->retry_after_ms < 0
+							? 0
+							: eduai_queue_backoff_ms(e->used, o->retry_after_ms, random);
 
 		e->state = wait_ms > 0 ? "scheduled" : "ready";
 		e->run_at = now + wait_ms * 1000;
@@ -175,7 +190,7 @@ static void
 fill_result(Ending *e)
 {
 	EduaiTaskResult *r = &e->result;
-	bool		follow_up = true;
+	bool follow_up = true;
 
 	(void) eduai_core_json_bool(e->metadata, "follow_up", &follow_up);
 	r->task_id = e->outcome->task_id;
@@ -238,9 +253,9 @@ void
 eduai_queue_finish(TaskOutcome *outcomes, int n)
 {
 	TimestampTz now = eduai_core_now();
-	Ending	   *endings = palloc(sizeof(Ending) * Max(n, 1));
-	int			plain = 0;
-	int			locked;
+	Ending *endings = palloc(sizeof(Ending) * Max(n, 1));
+	int plain = 0;
+	int locked;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -248,11 +263,13 @@ eduai_queue_finish(TaskOutcome *outcomes, int n)
 		outcomes[i].final = false;
 	}
 	locked = lock_rows(outcomes, n, endings);
+	for (int i = 0; i < locked; i++)
+		endings[i].outcome->status = FINISH_RECORDED;
 	if (locked < n)
 		sort_out_missing(outcomes, n);
 	for (int i = 0; i < locked; i++)
 	{
-		Ending		e = endings[i];
+		Ending e = endings[i];
 
 		if (!prepare(&e, now))
 		{
@@ -266,7 +283,7 @@ eduai_queue_finish(TaskOutcome *outcomes, int n)
 		}
 		e.outcome->status = FINISH_RECORDED;
 		e.outcome->final = e.run_at == 0;
-		endings[plain++] = e;	/* plain <= i: what it overwrites has been read */
+		endings[plain++] = e; /* plain <= i: what it overwrites has been read */
 	}
 	if (plain > 0)
 		eduai_queue_write_endings(endings, plain, now);

@@ -10,42 +10,44 @@
 
 #include "postgres.h"
 #include "datatype/timestamp.h"
+#include "storage/itemptr.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
 typedef enum FinishStatus
 {
 	FINISH_RECORDED,
-	FINISH_BUSY,				/* somebody holds the task, the learner or the handler's rows */
-	FINISH_STALE				/* the attempt was superseded: cancelled, or final already */
+	FINISH_BUSY, /* somebody holds the task, the learner or the handler's rows */
+	FINISH_STALE /* the attempt was superseded: cancelled, or final already */
 } FinishStatus;
 
 typedef enum AttemptEnd
 {
 	ATTEMPT_COMPLETED,
 	ATTEMPT_FAILED,
-	ATTEMPT_UNCERTAIN			/* its process died, or its answer was lost */
+	ATTEMPT_UNCERTAIN /* its process died, or its answer was lost */
 } AttemptEnd;
 
 typedef struct TaskOutcome
 {
 	const char *tenant;
-	int64		task_id;
-	int			attempt;
-	AttemptEnd	end;
-	bool		retry;			/* of a failure: may another attempt help? */
-	bool		at_once;		/* of a failure: without backoff, elsewhere */
-	int64		retry_after_ms; /* the provider's wish, -1 for none */
+	int64 task_id;
+	ItemPointerData tid; /* where the row was when it was claimed or seen running */
+	int attempt;
+	AttemptEnd end;
+	bool retry;           /* of a failure: may another attempt help? */
+	bool at_once;         /* of a failure: without backoff, elsewhere */
+	int64 retry_after_ms; /* the provider's wish, -1 for none */
 	const char *code;
 	const char *message;
-	int			http_status;
+	int http_status;
 	const char *instance;
-	Numeric		cost_usd;		/* of this attempt */
+	Numeric cost_usd; /* of this attempt */
 	const Jsonb *result;
-	bool		patience_over;	/* a busy handler is now an error of the handler */
+	bool patience_over; /* a busy handler is now an error of the handler */
 	/* out */
 	FinishStatus status;
-	bool		final;			/* the task ended with it */
+	bool final; /* the task ended with it */
 } TaskOutcome;
 
 extern void eduai_queue_finish(TaskOutcome *outcomes, int n);

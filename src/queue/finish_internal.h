@@ -13,20 +13,20 @@ typedef struct Ending
 {
 	TaskOutcome *outcome;
 	ItemPointerData tid;
-	char	   *task_type;
-	char	   *user_id;
-	char	   *owner;
-	char	   *on_result;
-	char	   *on_uncertain;
-	int			priority;
-	int			used;			/* attempts since the base, this one included */
-	int			max_attempts;
-	Jsonb	   *metadata;
-	Jsonb	   *old_error;
+	char *task_type;
+	char *user_id;
+	char *owner;
+	char *on_result;
+	char *on_uncertain;
+	int priority;
+	int used; /* attempts since the base, this one included */
+	int max_attempts;
+	Jsonb *metadata;
+	Jsonb *old_error;
 	/* decided */
 	const char *state;
-	TimestampTz run_at;			/* of a retry; else 0 */
-	Jsonb	   *error;
+	TimestampTz run_at; /* of a retry; else 0 */
+	Jsonb *error;
 	EduaiTaskResult result;
 } Ending;
 

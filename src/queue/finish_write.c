@@ -18,24 +18,23 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#define NOTIFY_FULL 0.9			/* beyond this share of its queue, a notification could fail the commit */
+#define NOTIFY_FULL 0.9 /* beyond this share of its queue, a notification could fail the commit */
 
 static bool notify_results = true;
 
 void
 eduai_queue_finish_init(void)
 {
-	DefineCustomBoolVariable("eduai.notify_results",
-							 "Send NOTIFY eduai_task when a task ends.",
-							 "The dispatcher sends; enqueuing sessions never do.",
-							 &notify_results, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("eduai.notify_results", "Send NOTIFY eduai_task when a task ends.",
+							 "The dispatcher sends; enqueuing sessions never do.", &notify_results,
+							 true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	eduai_queue_handler_init();
 }
 
 void
 eduai_queue_notify(const char *tenant, int64 task_id, const char *state)
 {
-	EduaiJson	j;
+	EduaiJson j;
 
 	if (!notify_results)
 		return;
@@ -51,17 +50,17 @@ eduai_queue_notify(const char *tenant, int64 task_id, const char *state)
 /* parallel arrays for the one UPDATE */
 typedef struct Columns
 {
-	Datum	   *tids;
-	char	  **states;
-	Datum	   *results;
-	bool	   *no_result;
-	Datum	   *errors;
-	bool	   *no_error;
-	Datum	   *run_at;
-	bool	   *no_run_at;
-	int64	   *patience;
-	Datum	   *costs;
-	bool	   *final;
+	Datum *tids;
+	char **states;
+	Datum *results;
+	bool *no_result;
+	Datum *errors;
+	bool *no_error;
+	Datum *run_at;
+	bool *no_run_at;
+	int64 *patience;
+	Datum *costs;
+	bool *final;
 } Columns;
 
 static void
@@ -79,7 +78,7 @@ make_columns(Columns *c, Ending *endings, int n)
 	c->costs = palloc(sizeof(Datum) * n);
 	for (int i = 0; i < n; i++)
 	{
-		Ending	   *e = &endings[i];
+		Ending *e = &endings[i];
 
 		c->tids[i] = PointerGetDatum(&e->tid);
 		c->states[i] = (char *) e->state;
@@ -105,11 +104,11 @@ update_rows(Ending *endings, int n, TimestampTz now)
 		"cost_usd = coalesce(t.cost_usd, 0) + e.cost_usd "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7) "
 		"e (tid, state, result, error, run_at, patience, cost_usd) WHERE t.ctid = e.tid",
-		8, {TIDARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID,
-			INT8ARRAYOID, NUMERICARRAYOID, TIMESTAMPTZOID}
-	};
-	Columns		c;
-	Datum		args[8];
+		8,
+		{TIDARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID,
+		 NUMERICARRAYOID, TIMESTAMPTZOID}};
+	Columns c;
+	Datum args[8];
 
 	make_columns(&c, endings, n);
 	args[0] = eduai_core_datum_array(c.tids, NULL, n, TIDOID);
@@ -128,9 +127,9 @@ void
 eduai_queue_write_endings(Ending *endings, int n, TimestampTz now)
 {
 	EduaiTaskResult *results = palloc(sizeof(EduaiTaskResult) * n);
-	char	  **tenants = palloc(sizeof(char *) * n);
-	int64	   *ids = palloc(sizeof(int64) * n);
-	int			ended = 0;
+	char **tenants = palloc(sizeof(char *) * n);
+	int64 *ids = palloc(sizeof(int64) * n);
+	int ended = 0;
 
 	update_rows(endings, n, now);
 	for (int i = 0; i < n; i++)

@@ -6,14 +6,20 @@
  * tenant, in a subtransaction of its own.  A statement timeout bounds it, and
  * a lock timeout of a few milliseconds keeps an application's open transaction
  * from holding up the dispatcher.
+ *
+ * A handler may catch its cancellation and go on.  Catching rolls back a
+ * subtransaction, so once the time is over every such rollback cancels again:
+ * a handler gets no further than it has nested exception blocks.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "core/clock.h"
 #include "core/json.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/xact.h"
 #include "miscadmin.h"
 #include "queue/finish_internal.h"
 #include "queue/status.h"
@@ -26,38 +32,52 @@
 
 #define HANDLER_LOCK_TIMEOUT "2ms"
 
-static int	handler_timeout_ms = 1000;
+static int handler_timeout_ms = 1000;
+static int64 handler_deadline_us = 0; /* monotonic; 0: no handler runs */
+
+static void
+on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && handler_deadline_us != 0 &&
+		eduai_core_mono_us() >= handler_deadline_us)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+}
 
 void
 eduai_queue_handler_init(void)
 {
-	DefineCustomIntVariable("eduai.on_result_timeout",
-							"The longest that an on_result handler may run.",
-							"The dispatcher records other results only after it.",
-							&handler_timeout_ms, 1000, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	static const EduaiXactHooks hooks = {
+		.name = "handler", .rank = EDUAI_RANK_QUEUE, .subxact = on_subxact};
+
+	DefineCustomIntVariable(
+		"eduai.on_result_timeout", "The longest that an on_result handler may run.",
+		"The dispatcher records other results only after it.", &handler_timeout_ms, 1000, 10, 60000,
+		PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	eduai_core_xact_register(&hooks);
 }
 
 static void
 set_local(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 static void
 call(const Ending *e)
 {
 	EduaiPrivilege saved;
-	Oid			owner = get_role_oid(e->owner, false);
-	Oid			types[2] = {TEXTOID, INT8OID};
-	Datum		args[2] = {
-		CStringGetTextDatum(e->outcome->tenant), Int64GetDatum(e->outcome->task_id)
-	};
-	Datum		status;
-	Oid			status_type;
-	bool		isnull;
-	char	   *sql = psprintf("SELECT %s($1)", e->on_result);
-	int			code;
+	Oid owner = get_role_oid(e->owner, false);
+	Oid types[2] = {TEXTOID, INT8OID};
+	Datum args[2] = {CStringGetTextDatum(e->outcome->tenant), Int64GetDatum(e->outcome->task_id)};
+	Datum status;
+	Oid status_type;
+	bool isnull;
+	char *sql = psprintf("SELECT %s($1)", e->on_result);
+	int code;
 
 	/* the row is read as the owner of the table, the handler runs as its own */
 	code = SPI_execute_with_args("SELECT " EDUAI_TASK_STATUS " FROM eduai.task t "
@@ -86,12 +106,12 @@ is_busy(int sqlstate)
 static void
 record_error(const Ending *e, const ErrorData *error)
 {
-	static EduaiPlan record = {
-		"UPDATE eduai.task SET error = coalesce(error, '{}') || $3 "
-		"WHERE tenant_id = $1 AND task_id = $2", 3, {TEXTOID, INT8OID, JSONBOID}
-	};
-	EduaiJson	j;
-	Datum		args[3];
+	static EduaiPlan record = {"UPDATE eduai.task SET error = coalesce(error, '{}') || $3 "
+							   "WHERE tenant_id = $1 AND task_id = $2",
+							   3,
+							   {TEXTOID, INT8OID, JSONBOID}};
+	EduaiJson j;
+	Datum args[3];
 
 	eduai_core_json_begin(&j);
 	if (e->outcome->end == ATTEMPT_COMPLETED)
@@ -109,25 +129,39 @@ record_error(const Ending *e, const ErrorData *error)
 	eduai_core_run(&record, args, NULL);
 }
 
+static void
+start_time_limit(void)
+{
+	handler_deadline_us = eduai_core_mono_us() + (int64) handler_timeout_ms * 1000;
+	enable_timeout_after(STATEMENT_TIMEOUT, handler_timeout_ms);
+}
+
+static void
+end_time_limit(void)
+{
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	handler_deadline_us = 0;
+}
+
 bool
 eduai_queue_run_handler(Ending *e)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		enable_timeout_after(STATEMENT_TIMEOUT, handler_timeout_ms);
+		start_time_limit();
 		call(e);
-		disable_timeout(STATEMENT_TIMEOUT, false);
+		end_time_limit();
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		disable_timeout(STATEMENT_TIMEOUT, false);
+		end_time_limit();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();

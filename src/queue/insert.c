@@ -17,22 +17,22 @@
 #include "utils/timestamp.h"
 
 /* the columns that all tasks of one call share, as $1 ... $18 */
-#define SHARED_COLUMNS \
+#define SHARED_COLUMNS                                                                    \
 	"tenant_id, task_type, pool, by_gateway, priority, state, max_attempts, timeout_ms, " \
-	"on_uncertain, owner, on_result, unique_key, idempotency_key, enqueued_at, run_at, " \
+	"on_uncertain, owner, on_result, unique_key, idempotency_key, enqueued_at, run_at, "  \
 	"deadline, expires_at, metadata"
 #define SHARED_VALUES \
 	"$1, $2, $3, $4, $5::smallint, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18"
-#define SHARED_TYPES \
-	TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, TEXTOID, INT4OID, INT8OID, \
-	TEXTOID, NAMEOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, \
-	TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID
+#define SHARED_TYPES                                                                               \
+	TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT4OID, TEXTOID, INT4OID, INT8OID, TEXTOID, NAMEOID,      \
+		TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, \
+		JSONBOID
 #define NSHARED 18
 
 int64
 eduai_queue_next_id(void)
 {
-	Oid			sequence = get_relname_relid("task_id_seq", eduai_core_schema());
+	Oid sequence = get_relname_relid("task_id_seq", eduai_core_schema());
 
 	return nextval_internal(sequence, false);
 }
@@ -72,14 +72,14 @@ put_shared(const TaskRequest *t, Datum *args, char *nulls)
 int64
 eduai_queue_insert(const TaskRequest *task)
 {
-	static EduaiPlan insert = {
-		"INSERT INTO eduai.task (" SHARED_COLUMNS ", task_id, payload, user_id, model) "
-		"VALUES (" SHARED_VALUES ", $19, $20, $21, $22)",
-		22, {SHARED_TYPES, INT8OID, JSONBOID, TEXTOID, TEXTOID}
-	};
-	Datum		args[22];
-	char		nulls[22];
-	int64		id = eduai_queue_next_id();
+	static EduaiPlan insert = {"INSERT INTO eduai.task (" SHARED_COLUMNS
+							   ", task_id, payload, user_id, model) "
+							   "VALUES (" SHARED_VALUES ", $19, $20, $21, $22)",
+							   22,
+							   {SHARED_TYPES, INT8OID, JSONBOID, TEXTOID, TEXTOID}};
+	Datum args[22];
+	char nulls[22];
+	int64 id = eduai_queue_next_id();
 
 	put_shared(task, args, nulls);
 	args[18] = Int64GetDatum(id);
@@ -99,11 +99,11 @@ eduai_queue_insert_many(const TaskRequest *task, const int64 *ids, Jsonb *const 
 		"INSERT INTO eduai.task (" SHARED_COLUMNS ", task_id, payload, user_id, model) "
 		"SELECT " SHARED_VALUES ", r.task_id, r.payload, r.user_id, r.payload->>'model' "
 		"FROM unnest($19, $20, $21) r (task_id, payload, user_id)",
-		21, {SHARED_TYPES, INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}
-	};
-	Datum		args[21];
-	char		nulls[21];
-	Datum	   *documents = palloc(sizeof(Datum) * Max(n, 1));
+		21,
+		{SHARED_TYPES, INT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}};
+	Datum args[21];
+	char nulls[21];
+	Datum *documents = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 		documents[i] = JsonbPGetDatum(payloads[i]);

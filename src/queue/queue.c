@@ -14,7 +14,7 @@
 #include "queue/queue.h"
 #include "queue/quota.h"
 
-static int	dispatcher_kind = -1;
+static int dispatcher_kind = -1;
 
 void
 eduai_queue_set_dispatcher(int kind)
@@ -36,10 +36,10 @@ report(EduaiHealth *health)
 		"SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state = 'running'), "
 		"count(*) FILTER (WHERE state = 'scheduled'), count(*) FILTER (WHERE state = 'waiting'), "
 		"(SELECT count(*) FROM eduai.task WHERE state = 'uncertain') "
-		"FROM eduai.task WHERE state IN ('ready', 'running', 'scheduled', 'waiting')", 0
-	};
-	EduaiJson	j;
-	int64		uncertain;
+		"FROM eduai.task WHERE state IN ('ready', 'running', 'scheduled', 'waiting')",
+		0};
+	EduaiJson j;
+	int64 uncertain;
 
 	eduai_core_run(&count, NULL, NULL);
 	eduai_core_json_begin(&j);
@@ -51,10 +51,10 @@ report(EduaiHealth *health)
 	eduai_core_json_put_int(&j, "uncertain", uncertain);
 	eduai_core_health_section(health, "queue", eduai_core_json_end(&j));
 	if (uncertain > 0)
-		eduai_core_health_problem(health, "uncertain_tasks", "warning", 0,
-								  psprintf("%lld tasks have an attempt whose answer was lost.",
-										   (long long) uncertain),
-								  "Look at eduai.dead_letter; eduai.retry_task() runs one again.");
+		eduai_core_health_problem(
+			health, "uncertain_tasks", "warning", 0,
+			psprintf("%lld tasks have an attempt whose answer was lost.", (long long) uncertain),
+			"Look at eduai.dead_letter; eduai.retry_task() runs one again.");
 }
 
 void

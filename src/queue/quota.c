@@ -25,15 +25,15 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#define PLACES 4096
+#define PLACES       4096
 #define SHARED_PLACE (PLACES - 1)
 
 typedef struct TenantCount
 {
-	Oid			database;		/* InvalidOid: free */
-	bool		counted;		/* count starts from the table's rows */
-	char		tenant[NAMEDATALEN];
-	pg_atomic_uint64 count;		/* as int64 */
+	Oid database; /* InvalidOid: free */
+	bool counted; /* count starts from the table's rows */
+	char tenant[NAMEDATALEN];
+	pg_atomic_uint64 count; /* as int64 */
 } TenantCount;
 
 /* what this transaction did to one place, in one subtransaction */
@@ -42,13 +42,13 @@ typedef struct Change
 	struct Change *next;
 	TenantCount *place;
 	SubTransactionId subxact;
-	int64		reserved;
-	int64		released;
+	int64 reserved;
+	int64 released;
 } Change;
 
 static TenantCount *table = NULL;
 static LWLockPadded *table_lock = NULL;
-static Change *changes = NULL;	/* in TopTransactionContext */
+static Change *changes = NULL; /* in TopTransactionContext */
 
 static Size
 quota_size(void)
@@ -119,14 +119,18 @@ on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
 void
 eduai_queue_quota_init(void)
 {
-	static const EduaiShmemPart part = {
-		.name = "eduai_quota", .size = quota_size, .init = quota_shmem_init,
-		.nlocks = 1, .address = (void **) &table, .locks = &table_lock
-	};
-	static const EduaiXactHooks hooks = {
-		.name = "quota", .rank = EDUAI_RANK_QUEUE,
-		.commit = on_commit, .abort = on_abort, .prepare = on_prepare, .subxact = on_subxact
-	};
+	static const EduaiShmemPart part = {.name = "eduai_quota",
+										.size = quota_size,
+										.init = quota_shmem_init,
+										.nlocks = 1,
+										.address = (void **) &table,
+										.locks = &table_lock};
+	static const EduaiXactHooks hooks = {.name = "quota",
+										 .rank = EDUAI_RANK_QUEUE,
+										 .commit = on_commit,
+										 .abort = on_abort,
+										 .prepare = on_prepare,
+										 .subxact = on_subxact};
 
 	eduai_core_shmem_register(&part);
 	eduai_core_xact_register(&hooks);
@@ -136,7 +140,7 @@ eduai_queue_quota_init(void)
 static TenantCount *
 find_place(const char *tenant)
 {
-	uint32		hash = hash_bytes((const unsigned char *) tenant, strlen(tenant)) ^ MyDatabaseId;
+	uint32 hash = hash_bytes((const unsigned char *) tenant, strlen(tenant)) ^ MyDatabaseId;
 	TenantCount *free_place = NULL;
 
 	for (int probe = 0; probe < PLACES; probe++)
@@ -159,11 +163,11 @@ find_place(const char *tenant)
 static int64
 count_rows(const char *tenant)
 {
-	static EduaiPlan count = {
-		"SELECT count(*) FROM eduai.task WHERE tenant_id = $1 "
-		"AND state IN ('waiting', 'scheduled', 'ready', 'running')", 1, {TEXTOID}
-	};
-	Datum		args[1] = {CStringGetTextDatum(tenant)};
+	static EduaiPlan count = {"SELECT count(*) FROM eduai.task WHERE tenant_id = $1 "
+							  "AND state IN ('waiting', 'scheduled', 'ready', 'running')",
+							  1,
+							  {TEXTOID}};
+	Datum args[1] = {CStringGetTextDatum(tenant)};
 
 	eduai_core_run_latest(&count, args, NULL);
 	return eduai_core_int64(0, 1, 0);
@@ -177,14 +181,14 @@ count_rows(const char *tenant)
 static void
 start_counting(TenantCount *place, const char *tenant)
 {
-	uint64		key = eduai_core_lock_key(tenant, "quota");
+	uint64 key = eduai_core_lock_key(tenant, "quota");
 
 	(void) eduai_core_lock_session(EDUAI_LOCK_QUOTA, key, false);
 	PG_TRY();
 	{
 		if (!place->counted)
 		{
-			int64		rows = count_rows(tenant);
+			int64 rows = count_rows(tenant);
 
 			pg_atomic_write_u64(&place->count, rows);
 			LWLockAcquire(&table_lock->lock, LW_EXCLUSIVE);
@@ -202,7 +206,7 @@ start_counting(TenantCount *place, const char *tenant)
 static TenantCount *
 place_of(const char *tenant)
 {
-	static TenantCount *last = NULL;	/* places are never given up */
+	static TenantCount *last = NULL; /* places are never given up */
 	TenantCount *place;
 
 	if (last != NULL && last->counted && strcmp(last->tenant, tenant) == 0)
@@ -225,7 +229,7 @@ static Change *
 change_of(TenantCount *place)
 {
 	SubTransactionId mine = GetCurrentSubTransactionId();
-	Change	   *c;
+	Change *c;
 
 	for (c = changes; c != NULL; c = c->next)
 		if (c->place == place && c->subxact == mine)
@@ -242,8 +246,8 @@ bool
 eduai_queue_quota_reserve(const char *tenant, int n, int limit)
 {
 	TenantCount *place = place_of(tenant);
-	Change	   *change = change_of(place);
-	uint64		old = pg_atomic_read_u64(&place->count);
+	Change *change = change_of(place);
+	uint64 old = pg_atomic_read_u64(&place->count);
 
 	do
 	{

@@ -50,9 +50,9 @@ eduai_queue_is_final(const char *state)
 
 typedef struct Look
 {
-	bool		found;
-	bool		final;
-	bool		own;			/* this very transaction wrote it */
+	bool found;
+	bool final;
+	bool own; /* this very transaction wrote it */
 } Look;
 
 static void
@@ -60,11 +60,11 @@ look(const char *tenant, int64 task_id, Look *seen)
 {
 	static EduaiPlan peek = {
 		"SELECT state, xmin FROM eduai.task WHERE tenant_id = $1 AND task_id = $2",
-		2, {TEXTOID, INT8OID}
-	};
-	Datum		args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
+		2,
+		{TEXTOID, INT8OID}};
+	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
 	EduaiPrivilege saved;
-	bool		isnull;
+	bool isnull;
 
 	memset(seen, 0, sizeof(*seen));
 	eduai_core_enter(&saved);
@@ -74,7 +74,7 @@ look(const char *tenant, int64 task_id, Look *seen)
 		seen->found = true;
 		seen->final = eduai_queue_is_final(eduai_core_text(0, 1));
 		seen->own = TransactionIdIsCurrentTransactionId(
-														DatumGetTransactionId(eduai_core_value(0, 2, &isnull)));
+			DatumGetTransactionId(eduai_core_value(0, 2, &isnull)));
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);
@@ -84,14 +84,14 @@ look(const char *tenant, int64 task_id, Look *seen)
 static bool
 fetch(const char *tenant, int64 task_id, bool latest, Datum *status)
 {
-	static EduaiPlan get = {
-		"SELECT " EDUAI_TASK_STATUS " FROM eduai.task t WHERE tenant_id = $1 AND task_id = $2",
-		2, {TEXTOID, INT8OID}
-	};
-	Datum		args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
+	static EduaiPlan get = {"SELECT " EDUAI_TASK_STATUS
+							" FROM eduai.task t WHERE tenant_id = $1 AND task_id = $2",
+							2,
+							{TEXTOID, INT8OID}};
+	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
 	EduaiPrivilege saved;
-	uint64		n;
-	bool		isnull;
+	uint64 n;
+	bool isnull;
 
 	eduai_core_enter(&saved);
 	SPI_connect();
@@ -103,23 +103,13 @@ fetch(const char *tenant, int64 task_id, bool latest, Datum *status)
 	return n > 0;
 }
 
-Datum
-eduai_get_task(PG_FUNCTION_ARGS)
-{
-	Datum		status;
-
-	if (!fetch(eduai_core_tenant(), PG_GETARG_INT64(0), false, &status))
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(status);
-}
-
 /* ---- waiting ---- */
 
 /* sleeps until the task may have ended; false when the deadline (monotonic) is over */
 static bool
 sleep_for(int64 task_id, int64 deadline_us)
 {
-	int64		left_ms = (deadline_us - eduai_core_mono_us() + 999) / 1000;
+	int64 left_ms = (deadline_us - eduai_core_mono_us() + 999) / 1000;
 
 	if (left_ms <= 0)
 		return false;
@@ -141,7 +131,7 @@ refuse_own(int64 task_id)
 static void
 wait_for(const char *tenant, int64 task_id, int64 deadline_us)
 {
-	Look		seen;
+	Look seen;
 
 	ConditionVariablePrepareToSleep(eduai_queue_board_waiters(task_id));
 	for (;;)
@@ -162,15 +152,15 @@ deadline_of(Interval *timeout)
 {
 	eduai_core_require_preload("waiting for a task");
 	return eduai_core_mono_us() +
-		1000 * eduai_queue_interval_ms(timeout, "timeout", 0, EDUAI_DAY_MS);
+		   1000 * eduai_queue_interval_ms(timeout, "timeout", 0, EDUAI_DAY_MS);
 }
 
 Datum
 eduai_wait_task(PG_FUNCTION_ARGS)
 {
-	char	   *tenant = eduai_core_tenant();
-	int64		task_id = PG_GETARG_INT64(0);
-	Datum		status;
+	char *tenant = eduai_core_tenant();
+	int64 task_id = PG_GETARG_INT64(0);
+	Datum status;
 
 	wait_for(tenant, task_id, deadline_of(PG_GETARG_INTERVAL_P(1)));
 	if (!fetch(tenant, task_id, true, &status))
@@ -181,13 +171,13 @@ eduai_wait_task(PG_FUNCTION_ARGS)
 static int64 *
 read_ids(ArrayType *array, int *n)
 {
-	Datum	   *values;
-	bool	   *nulls;
-	int64	   *ids;
-	int			count;
+	Datum *values;
+	bool *nulls;
+	int64 *ids;
+	int count;
 
-	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
-					  &values, &nulls, &count);
+	deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values,
+					  &nulls, &count);
 	ids = palloc(sizeof(int64) * Max(count, 1));
 	*n = 0;
 	for (int i = 0; i < count; i++)
@@ -204,7 +194,7 @@ return_tasks(FunctionCallInfo fcinfo, const char *tenant, const int64 *ids, int 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		status;
+		Datum status;
 		HeapTupleData tuple;
 		HeapTupleHeader header;
 
@@ -220,10 +210,19 @@ return_tasks(FunctionCallInfo fcinfo, const char *tenant, const int64 *ids, int 
 }
 
 Datum
+eduai_get_task(PG_FUNCTION_ARGS)
+{
+	int64 id = PG_GETARG_INT64(0);
+
+	return_tasks(fcinfo, eduai_core_tenant(), &id, 1, false);
+	return (Datum) 0;
+}
+
+Datum
 eduai_get_tasks(PG_FUNCTION_ARGS)
 {
-	int			n;
-	int64	   *ids = read_ids(PG_GETARG_ARRAYTYPE_P(0), &n);
+	int n;
+	int64 *ids = read_ids(PG_GETARG_ARRAYTYPE_P(0), &n);
 
 	return_tasks(fcinfo, eduai_core_tenant(), ids, n, false);
 	return (Datum) 0;
@@ -232,10 +231,10 @@ eduai_get_tasks(PG_FUNCTION_ARGS)
 Datum
 eduai_wait_tasks(PG_FUNCTION_ARGS)
 {
-	char	   *tenant = eduai_core_tenant();
-	int64		deadline = deadline_of(PG_GETARG_INTERVAL_P(1));
-	int			n;
-	int64	   *ids = read_ids(PG_GETARG_ARRAYTYPE_P(0), &n);
+	char *tenant = eduai_core_tenant();
+	int64 deadline = deadline_of(PG_GETARG_INTERVAL_P(1));
+	int n;
+	int64 *ids = read_ids(PG_GETARG_ARRAYTYPE_P(0), &n);
 
 	for (int i = 0; i < n; i++)
 		wait_for(tenant, ids[i], deadline);
@@ -255,25 +254,25 @@ let_go(void)
 Datum
 eduai_await_task(PG_FUNCTION_ARGS)
 {
-	bool		nonatomic = fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!((CallContext *) fcinfo->context)->atomic;
+	bool nonatomic = fcinfo->context && IsA(fcinfo->context, CallContext) &&
+					 !((CallContext *) fcinfo->context)->atomic;
 	MemoryContext caller = CurrentMemoryContext;
-	int64		task_id;
-	int64		deadline;
-	char	   *tenant;
-	Look		seen;
-	Datum		status;
-	bool		found;
+	int64 task_id;
+	int64 deadline;
+	char *tenant;
+	Look seen;
+	Datum status;
+	bool found;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("task_id and timeout must not be null")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("task_id and timeout must not be null")));
 	if (!nonatomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
-				 errmsg("await_task() cannot run inside a transaction block"),
-				 errhint("It commits before it waits; call it on its own, or use eduai.wait_task().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+			 errmsg("await_task() cannot run inside a transaction block"),
+			 errhint("It commits before it waits; call it on its own, or use eduai.wait_task().")));
 	task_id = PG_GETARG_INT64(0);
 	deadline = deadline_of(PG_GETARG_INTERVAL_P(1));
 	tenant = eduai_core_tenant();
@@ -298,9 +297,9 @@ eduai_await_task(PG_FUNCTION_ARGS)
 
 	/* a procedure answers with a row of its INOUT arguments */
 	{
-		TupleDesc	desc;
-		Datum		values[1] = {found ? status : (Datum) 0};
-		bool		nulls[1] = {!found};
+		TupleDesc desc;
+		Datum values[1] = {found ? status : (Datum) 0};
+		bool nulls[1] = {!found};
 
 		if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 			elog(ERROR, "await_task() must return a row");

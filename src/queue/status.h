@@ -7,10 +7,10 @@
 #include "postgres.h"
 
 /* an expression over eduai.task t that makes an eduai.task_status */
-#define EDUAI_TASK_STATUS \
-	"ROW(t.task_id, t.task_type, " \
+#define EDUAI_TASK_STATUS                                                                \
+	"ROW(t.task_id, t.task_type, "                                                       \
 	"(ARRAY['critical', 'high', 'normal', 'low'])[t.priority + 1], t.state, t.attempt, " \
-	"t.result, t.error, t.progress, t.instance, t.cost_usd, t.enqueued_at, t.run_at, " \
+	"t.result, t.error, t.progress, t.instance, t.cost_usd, t.enqueued_at, t.run_at, "   \
 	"t.started_at, t.finished_at, t.user_id, t.metadata)::eduai.task_status"
 
 /* Is it a final state? */

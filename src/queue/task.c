@@ -6,7 +6,7 @@
 #include "queue/task.h"
 
 #define FIRST_BACKOFF_MS 1000
-#define MOST_BACKOFF_MS 60000
+#define MOST_BACKOFF_MS  60000
 
 static const char *const priorities[EDUAI_PRIORITIES] = {"critical", "high", "normal", "low"};
 
@@ -17,10 +17,9 @@ eduai_queue_priority(const char *name)
 		if (strcmp(name, priorities[i]) == 0)
 			return i;
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown priority \"%s\"", name),
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown priority \"%s\"", name),
 			 errhint("Use critical, high, normal or low.")));
-	return 0;					/* not reached */
+	return 0; /* not reached */
 }
 
 int64
@@ -35,22 +34,21 @@ int64
 eduai_queue_interval_ms(const Interval *interval, const char *what, int64 least, int64 most)
 {
 	/* in double: the sum of extreme fields overflows int64 */
-	double		ms = interval->time / 1000.0 +
-		((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) EDUAI_DAY_MS;
+	double ms = interval->time / 1000.0 +
+				((double) interval->month * DAYS_PER_MONTH + interval->day) * (double) EDUAI_DAY_MS;
 
 	if (ms < (double) least || ms > (double) most)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid %s of %.3f seconds", what, ms / 1000.0),
-				 errhint("Use %.3f to %.0f seconds.", least / 1000.0, most / 1000.0)));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid %s of %.3f seconds", what, ms / 1000.0),
+						errhint("Use %.3f to %.0f seconds.", least / 1000.0, most / 1000.0)));
 	return (int64) ms;
 }
 
 int64
 eduai_queue_backoff_ms(int attempts, int64 wish_ms, double random)
 {
-	int			doublings = Min(Max(attempts - 1, 0), 10);
-	int64		backoff = Min((int64) FIRST_BACKOFF_MS << doublings, MOST_BACKOFF_MS);
+	int doublings = Min(Max(attempts - 1, 0), 10);
+	int64 backoff = Min((int64) FIRST_BACKOFF_MS << doublings, MOST_BACKOFF_MS);
 
 	backoff = (int64) (backoff * (0.5 + 0.5 * random));
 	if (wish_ms > backoff)

@@ -8,10 +8,10 @@
 #include "datatype/timestamp.h"
 
 #define EDUAI_PRIORITIES 4
-#define EDUAI_DAY_MS INT64CONST(86400000)
+#define EDUAI_DAY_MS     INT64CONST(86400000)
 
 /* 0 critical, 1 high, 2 normal, 3 low; raises 22023 for another name. */
-extern int	eduai_queue_priority(const char *name);
+extern int eduai_queue_priority(const char *name);
 
 /*
  * The time within which a task of a priority should start once it is ready:
@@ -20,8 +20,8 @@ extern int	eduai_queue_priority(const char *name);
 extern int64 eduai_queue_patience_us(int priority);
 
 /* An interval as ms; raises 22023 outside least..most (months count 30 days). */
-extern int64 eduai_queue_interval_ms(const Interval *interval, const char *what,
-									 int64 least, int64 most);
+extern int64
+eduai_queue_interval_ms(const Interval *interval, const char *what, int64 least, int64 most);
 
 /*
  * The wait before attempt n + 1, after n failed attempts: 1 s doubled n - 1

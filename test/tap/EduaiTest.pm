@@ -31,6 +31,7 @@ our @EXPORT = qw(
   sim_get sim_post sim_stats sim_journal sim_default sim_reset
   add_fleet
   wait_until wait_for_task
+  test_seed
 );
 
 my $json = JSON::PP->new->utf8->canonical;
@@ -40,12 +41,12 @@ my @simulators;
 #   name       of the node; 'main'
 #   fsync      0; 1 where the test pulls the plug on the operating system's side
 #   conf       { setting => value } on top of the defaults below
-#   initdb     arguments for initdb
+#   initdb     arguments for initdb; UTF8, locale C
 #   start      1; 0 leaves it initialised but not started, without the extension
 #   extension  1; 0 leaves the database without CREATE EXTENSION
 sub new_node
 {
-	my (%option) = (name => 'main', fsync => 0, conf => {}, initdb => [], start => 1, extension => 1, @_);
+	my (%option) = (name => 'main', fsync => 0, conf => {}, initdb => [ '--encoding=UTF8', '--no-locale' ], start => 1, extension => 1, @_);
 	my $node = PostgreSQL::Test::Cluster->new($option{name});
 	# Streaming makes wal_level replica; a test of slots or physical copies
 	# says so in conf.
@@ -110,6 +111,16 @@ sub wait_for_task
 		"task $task_id is $state");
 }
 
+# test_seed() -> the seed of a random test, given by EDUAI_SEED or drawn; printed,
+# and srand() called with it.
+sub test_seed
+{
+	my $seed = $ENV{EDUAI_SEED} || int(Time::HiRes::time() * 1000) % 1000000000;
+	diag("seed $seed: EDUAI_SEED=$seed repeats it");
+	srand $seed;
+	return $seed;
+}
+
 # start_simulator(%options) -> { port, pid, base_url, journal_file }; it ends with the test.
 #   port  0 (a free one); seed 1
 sub start_simulator
@@ -127,9 +138,9 @@ sub start_simulator
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>', $log;
 		open STDERR, '>&', \*STDOUT;
-		exec $program, '--port', $option{port}, '--port-file', $port_file, '--parent-pid', getppid(),
-		  '--journal', "$dir/journal", '--seed', $option{seed};
-		POSIX::_exit(127);
+		exec($program, '--port', $option{port}, '--port-file', $port_file, '--parent-pid', getppid(),
+			'--journal', "$dir/journal", '--seed', $option{seed})
+		  or POSIX::_exit(127);
 	}
 	my $sim = { pid => $pid, journal_file => "$dir/journal", running => 1 };
 	push @simulators, $sim;
