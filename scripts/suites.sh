@@ -109,6 +109,30 @@ count_pg_regress()
 	close_suite "$name" "$passed" "$failed"
 }
 
+# accept_results LOG: with UPDATE=1, what the failed tests printed becomes their
+# expected output in the checkout, to be read before it is committed.
+accept_results()
+{
+	local name
+	mkdir -p "$ROOT/expected"
+	sed -nE 's/^(test|    ) ([a-z0-9_]+) .*\.\.\. FAILED.*/\2/p; s/^not ok [0-9]+ +[-+] ([a-z0-9_]+) .*/\1/p' "$1" | while read -r name; do
+		[ ! -f "$WORK/tree/results/$name.out" ] || { cp "$WORK/tree/results/$name.out" "$ROOT/expected/"; echo "written: expected/$name.out"; }
+	done
+}
+
+# expect_something NAME...: pg_regress gives up the whole run at a test without
+# an expected output; an empty one makes it that test's failure.
+expect_something()
+{
+	local name
+	mkdir -p "$WORK/tree/expected"
+	for name in "$@"; do
+		[ -f "$WORK/tree/expected/$name.out" ] || [ -f "$WORK/tree/expected/${name}_1.out" ] ||
+			{ echo "$name has no expected output"; : >"$WORK/tree/expected/$name.out"; }
+	done
+	chmod -R a+rX "$WORK/tree/expected"
+}
+
 # run_pg_regress NAME PROGRAM DATABASE ARGUMENT...
 run_pg_regress()
 {
@@ -123,6 +147,7 @@ run_pg_regress()
 		--no-locale --dbname="$database" --load-extension=eduai "$@") >"$WORK/$name.log" 2>&1 </dev/null || status=$?
 	grep -E '^(#? ?(test|parallel|not ok|ok)|    ) ?.*' "$WORK/$name.log" || true
 	count_pg_regress "$name" "$WORK/$name.log" "$status"
+	[ "${UPDATE:-0}" != 1 ] || accept_results "$WORK/$name.log"
 	rm -rf "${WORK:?}/$name"
 }
 
@@ -137,6 +162,7 @@ suite_regress()
 		close_suite regress 0 0
 		return
 	fi
+	expect_something "${tests[@]}"
 	: >"$WORK/schedule"
 	if [ -z "${TESTS:-}" ] && [ -f "$WORK/tree/test/schedule" ]; then
 		grep '^test:' "$WORK/tree/test/schedule" >"$WORK/schedule"
@@ -158,6 +184,7 @@ suite_isolation()
 		close_suite isolation 0 0
 		return
 	fi
+	expect_something "${specs[@]}"
 	run_pg_regress isolation "$PG_PGXS/src/test/isolation/pg_isolation_regress" eduai_isolation "${specs[@]}"
 }
 

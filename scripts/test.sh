@@ -4,6 +4,7 @@
 #
 #   SUITES="regress tap"   only these of lint provider regress isolation tap catalog
 #   TESTS="queue_claim"    only these tests of the regress, isolation and tap suites
+#   UPDATE=1               write what failed regress and isolation tests printed to expected/
 #   KEEP=1                 keep the work directory with its logs
 
 . "$(dirname "$0")/lib.sh"

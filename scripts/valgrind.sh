@@ -18,7 +18,7 @@ copy_tree
 
 install -d -o "$RUN_USER" "$WORK/reports"
 wrap_postgres "exec valgrind --quiet --leak-check=no --num-callers=40 --vgdb=no --trace-children=no \\
-	--error-limit=no --undef-value-errors=yes --log-file='$WORK/reports/%p' \"\$real\" \"\$@\""
+	--error-limit=no --suppressions='$WORK/tree/test/valgrind.supp' --log-file='$WORK/reports/%p' \"\$real\" \"\$@\""
 
 # Waiting in terms of a machine thirty times slower.
 export PGCTLTIMEOUT=600

@@ -2,6 +2,7 @@
 
 CREATE ROLE school LOGIN;
 GRANT eduai_app TO school;
+GRANT CREATE ON DATABASE demo TO school;
 CREATE SCHEMA school AUTHORIZATION school;
 
 SET ROLE school;

@@ -8,12 +8,12 @@ FROM (
 	FROM eduai.provider_call WHERE task_id = :task
 	UNION ALL
 	SELECT 3, xmin, stream, 'version ' || version || ': ' || event_type
-	FROM eduai.event WHERE event_type = 'ai_feedback_given' AND data @> '{"task_id": :task}'
+	FROM eduai.event WHERE event_type = 'ai_feedback_given' AND data @> jsonb_build_object('task_id', :task)
 	UNION ALL
 	SELECT 4, xmin, 'ana''s progress', version || ' events'
 	FROM eduai.progress WHERE user_id = 'ana'
 	UNION ALL
-	SELECT 5, xmin, 'school.answer', 'hint of ' || length(hint) || ' characters, by the handler keep_hint'
+	SELECT 5, xmin, 'school.answer', 'hint set by the handler keep_hint'
 	FROM school.answer WHERE task_id = :task
 ) AS written
 ORDER BY n;

@@ -75,6 +75,10 @@ remove_demo()
 	trap - EXIT
 	trap '' INT TERM HUP
 	[ "$status" -ne 0 ] || status=1
+	if [ "$status" -lt 128 ]; then
+		grep -hE '(ERROR|FATAL|PANIC):' "$WORK/demo/log" 2>/dev/null | tail -n 5 | sed 's/^/server log: /' >&2 || true
+	fi
+	[ "${KEEP:-0}" != 1 ] || { say "kept $WORK" >&2; exit "$status"; }
 	say "cleaning up" >&2
 	end_processes
 	rm -rf "$WORK" 2>/dev/null || wait_gone

@@ -1,49 +1,51 @@
 # shellcheck shell=bash
 # For demo.sh, after steps.sh: the Open University's learning analytics data
-# (OULAD) as events, when DATA names its folder.
+# (OULAD) as events, when make demo is given its folder.
 
 ASSESSMENTS=studentAssessment.csv.gz
 
+# step_replay FOLDER
 step_replay()
 {
-	local rows
+	local rows folder=$1
 	step "A real course's log: the OULAD data as events"
-	if [ -z "${DATA:-}" ]; then
+	if [ -z "$folder" ]; then
 		tell "Skipped: DATA=path/to/oulad names a folder with $ASSESSMENTS and assessments.csv."
 		return
 	fi
-	if [ ! -r "$DATA/$ASSESSMENTS" ] || [ ! -r "$DATA/assessments.csv" ]; then
-		tell "Skipped: no $ASSESSMENTS and assessments.csv in $DATA."
+	if [ ! -r "$folder/$ASSESSMENTS" ] || [ ! -r "$folder/assessments.csv" ]; then
+		tell "Skipped: no $ASSESSMENTS and assessments.csv in $folder."
 		return
 	fi
-	rows=$(($(gzip -dc "$DATA/$ASSESSMENTS" | wc -l) - 1))
+	rows=$(($(gzip -dc "$folder/$ASSESSMENTS" | wc -l) - 1))
 	tell "$(grouped "$rows") assessments, in the order of their days, by eduai.append_batch()" \
 		"in batches of 1,000, a transaction each:"
 	sql school -f "$HERE/replay.sql"
-	load_csv assessment <"$DATA/assessments.csv"
-	gzip -dc "$DATA/$ASSESSMENTS" | load_csv submission
-	sql school -c 'CALL oulad_prepare()'
+	load_csv assessment due_day <"$folder/assessments.csv"
+	gzip -dc "$folder/$ASSESSMENTS" | load_csv submission score
+	sql school -c 'CALL oulad.prepare()'
 	replay_and_watch "$rows"
 	check_replay "$rows"
 	tell "The ten learners with most events:"
 	table school -f "$HERE/learners.sql"
 }
 
-# load_csv TABLE: CSV with a header, from standard input.
-load_csv() { sql school -c "COPY oulad.$1 FROM STDIN (FORMAT csv, HEADER)"; }
+# load_csv TABLE COLUMN: CSV with a header, from standard input; an empty value
+# of that column, quoted or not, is none.
+load_csv() { sql school -c "COPY oulad.$1 FROM STDIN (FORMAT csv, HEADER, FORCE_NULL ($2))"; }
 
 replay_and_watch()
 {
-	local begun ended done status=0 replay
+	local begun ended events status=0 replay
 	begun=$(date +%s%N)
 	sql school -c 'CALL oulad.replay(1000)' &
 	replay=$!
 	while kill -0 "$replay" 2>/dev/null; do
 		sleep 1
-		done=$(sql school -c 'SELECT coalesce(sum(events), 0) FROM oulad.batch')
+		events=$(sql school -c 'SELECT coalesce(sum(events), 0) FROM oulad.batch')
 		ended=$(date +%s%N)
-		progress "$(printf '%3d s   %7s events   %6s/s' $(((ended - begun) / 1000000000)) "$(grouped "$done")" \
-			"$(grouped $((done * 1000 / ((ended - begun) / 1000000))))")"
+		progress "$(printf '%3d s   %7s events   %6s/s' $(((ended - begun) / 1000000000)) "$(grouped "$events")" \
+			"$(grouped $((events * 1000 / ((ended - begun) / 1000000))))")"
 	done
 	wait "$replay" || status=$?
 	ended=$(date +%s%N)
@@ -51,4 +53,13 @@ replay_and_watch()
 	[ "$status" = 0 ] || die "the replay failed"
 	printf '  %s%s events/s%s, one session, events and progress\n' "$BOLD" \
 		"$(grouped $(($1 * 1000 / ((ended - begun) / 1000000))))" "$PLAIN"
+}
+
+check_replay()
+{
+	check "events in the log" \
+		"$(sql postgres -c "SELECT count(*) FROM eduai.event WHERE event_type = 'exercise_completed' AND data ? 'assessment'")" "$1"
+	check "learners" "$(sql postgres -c "SELECT count(DISTINCT user_id) FROM eduai.event WHERE data ? 'assessment'")" \
+		"$(sql school -c 'SELECT count(*) FROM oulad.learner')"
+	check "learners whose exercises_completed is not their number of rows" "$(sql school -f "$HERE/unequal.sql")" 0
 }

@@ -63,7 +63,7 @@ table()
 {
 	local role=$1
 	shift
-	psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P null=- -U "$role" "$@" 9>&- | sed 's/^/  /; s/ *$//' | grep -v '^$'
+	psql -Xq -v ON_ERROR_STOP=1 -P footer=off -P null=- -U "$role" "$@" 9>&- | sed 's/^/  /; s/ *$//'
 }
 
 # show_and_run FILE: an application's statements, first shown, then run as it.
@@ -73,7 +73,11 @@ show_and_run()
 	sql school -f "$1" >/dev/null
 }
 
-show() { sed "s/.*/  $CYAN&$PLAIN/"; }
+show()
+{
+	sed "s/.*/  $CYAN&$PLAIN/"
+	echo
+}
 
 # grouped NUMBER: 12345 as 12,345.
 grouped() { sed -E ':a; s/^([0-9]+)([0-9]{3})/\1,\2/; ta' <<<"$1"; }

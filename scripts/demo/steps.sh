@@ -7,7 +7,7 @@ HERE=$ROOT/scripts/demo
 # await TASK_IDS SECONDS: until the tasks of the array are final.
 await()
 {
-	local counts started=$SECONDS
+	local counts waited started=$SECONDS
 	while :; do
 		counts=$(sql school -F ' of ' -v tasks="$1" <<-'SQL'
 			SELECT count(*) FILTER (WHERE finished_at IS NOT NULL), count(*)
@@ -15,8 +15,11 @@ await()
 		SQL
 		)
 		[ "${counts% of *}" != "${counts#* of }" ] || break
-		progress "waiting: $counts tasks done"
-		if [ $((SECONDS - started)) -ge "$2" ]; then
+		waited=$((SECONDS - started))
+		if [ -n "$LIVE" ] || [ $((waited % 5)) = 0 ]; then
+			progress "waiting for $waited s: $counts tasks done"
+		fi
+		if [ "$waited" -ge "$2" ]; then
 			progress_end
 			bad "after $2 s only $counts tasks are done"
 			return
@@ -66,11 +69,11 @@ step_main_job()
 
 step_rollback()
 {
-	local before after who="The ledger of provider calls has"
+	local before after who="in the ledger of provider calls"
 	step "A transaction that rolls back has sent nothing"
-	[ -z "$SIMULATED" ] || who="The simulator has received"
+	[ -z "$SIMULATED" ] || who="received by the simulator"
 	before=$(requests_sent)
-	tell "$who $before requests. Now an event and 20 tasks, taken back:"
+	tell "Requests $who so far: $before. Now an event and 20 tasks, taken back:"
 	show_and_run "$HERE/rollback.sql"
 	sleep 1
 	after=$(requests_sent)
@@ -140,13 +143,13 @@ queue_line()
 # watch_queue ENDED TASKS SECONDS: a line each second until so many more ended.
 watch_queue()
 {
-	local ready running completed dead done started=$SECONDS
+	local ready running completed dead ended started=$SECONDS
 	while :; do
 		read -r ready running completed dead < <(queue_line)
-		done=$((completed + dead - $1))
+		ended=$((completed + dead - $1))
 		progress "$(printf '%3d s   ready %7s   running %4s   done %7s' $((SECONDS - started)) \
-			"$(grouped "$ready")" "$(grouped "$running")" "$(grouped "$done")")"
-		[ "$done" -lt "$2" ] || break
+			"$(grouped "$ready")" "$(grouped "$running")" "$(grouped "$ended")")"
+		[ "$ended" -lt "$2" ] || break
 		[ $((SECONDS - started)) -lt "$3" ] || { progress_end; bad "not done after $3 s"; return; }
 		sleep 1
 	done
@@ -164,7 +167,8 @@ step_throughput()
 	begun=$(date +%s%N)
 	sql school -c "$statement" >/dev/null
 	ended=$(date +%s%N)
-	tell "Enqueued in $(((ended - begun) / 1000000)) ms. Each answer writes its ledger row, an event and progress."
+	tell "Enqueued in $(((ended - begun) / 1000000)) ms. Each answer is recorded with its cost, an event and the" \
+		"learner's progress. Of the 500 slots, one is kept for critical tasks."
 	watch_queue $((completed + dead)) "$TASKS" 600
 	show_rate
 	check "requests to the provider" "$(($(requests_sent) - requests))" "$TASKS"

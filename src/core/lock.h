@@ -13,12 +13,13 @@
 
 typedef enum EduaiLockClass
 {
-	EDUAI_LOCK_WORKER = 0xED00, /* one per worker kind and database, session level */
-	EDUAI_LOCK_EVENT_ID = 0xED01,
-	EDUAI_LOCK_STREAM = 0xED02,
-	EDUAI_LOCK_LEARNER = 0xED03,    /* a learner's inline projections */
-	EDUAI_LOCK_UNIQUE_KEY = 0xED04, /* enqueue's unique and idempotency keys */
-	EDUAI_LOCK_QUOTA = 0xED05,      /* counting a tenant, session level */
+	/* a sub-object of the database, one per worker kind, session level */
+	EDUAI_LOCK_WORKER = 0xED00,
+	EDUAI_LOCK_EVENT_ID = 0xED11,
+	EDUAI_LOCK_STREAM = 0xED12,
+	EDUAI_LOCK_LEARNER = 0xED13,    /* a learner's inline projections */
+	EDUAI_LOCK_UNIQUE_KEY = 0xED14, /* enqueue's unique and idempotency keys */
+	EDUAI_LOCK_QUOTA = 0xED15,      /* counting a tenant, session level */
 } EduaiLockClass;
 
 /* Hash of a tenant and a name, the key of a lock. */

@@ -32,6 +32,7 @@ static int nkinds = 0;
 
 /* of this transaction: kinds to wake, the launcher to wake, the extension dropped */
 static uint32 pending_kinds = 0;
+static bool pending_change = false;
 static bool pending_launcher = false;
 static bool pending_drop = false;
 
@@ -61,6 +62,7 @@ worker_shmem_init(void *ptr)
 		ConditionVariableInit(&db->left);
 		pg_atomic_init_u32(&db->installs, 0);
 		pg_atomic_init_u32(&db->absent_mark, 0);
+		pg_atomic_init_u32(&db->changes, 0);
 		for (int k = 0; k < EDUAI_WORKER_KINDS; k++)
 		{
 			db->workers[k].proc = EDUAI_NO_PROC;
@@ -139,10 +141,18 @@ eduai_core_worker_wake_at_commit(int kind)
 	pending_kinds |= (uint32) 1 << kind;
 }
 
+void
+eduai_core_worker_reconfigure_at_commit(int kind)
+{
+	pending_change = true;
+	eduai_core_worker_wake_at_commit(kind);
+}
+
 static void
 forget_pending(void)
 {
 	pending_kinds = 0;
+	pending_change = false;
 	pending_launcher = false;
 	pending_drop = false;
 }
@@ -162,6 +172,8 @@ on_commit(void)
 			pg_atomic_fetch_add_u32(&db->installs, 1);
 		else if (pending_drop)
 			pg_atomic_write_u32(&db->absent_mark, pg_atomic_read_u32(&db->installs) + 1);
+		if (pending_change)
+			pg_atomic_fetch_add_u32(&db->changes, 1);
 		for (int k = 0; k < nkinds; k++)
 			if (pending_drop || (pending_kinds & ((uint32) 1 << k)))
 				wake(db, k);
@@ -169,6 +181,7 @@ on_commit(void)
 	if (pending_launcher && eduai_core_worker_shared != NULL)
 		eduai_core_worker_set_latch(eduai_core_worker_shared->launcher_proc);
 	forget_pending();
+	EDUAI_PAUSE("commit-after-wake");
 }
 
 /* DROP EXTENSION eduai sends the workers home when it commits */

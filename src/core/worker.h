@@ -37,6 +37,13 @@ extern int eduai_core_worker_register(const EduaiWorkerKind *kind);
 extern void eduai_core_worker_wake_at_commit(int kind);
 extern void eduai_core_worker_wake_now(int kind);
 
+/*
+ * The same for a change of what workers keep of the configuration.  They are
+ * told so: invalidations leave only after the commit callbacks, so that a
+ * worker that was woken may not have got them yet.
+ */
+extern void eduai_core_worker_reconfigure_at_commit(int kind);
+
 /* ---- for the workers themselves ---- */
 
 /* A descriptor to wait for besides the latch (a private epoll set), or -1. */
@@ -54,6 +61,12 @@ extern int eduai_core_worker_wait(long timeout_ms);
 
 /* True once somebody asked for work since the last call; clears the request. */
 extern bool eduai_core_worker_requested(void);
+
+/*
+ * True once the configuration changed since the last call.  Ask outside a
+ * transaction, after eduai_core_worker_requested(): the next snapshot sees it.
+ */
+extern bool eduai_core_worker_reconfigured(void);
 
 /* stop_workers(), DROP EXTENSION, a newer library: leave run(). */
 extern bool eduai_core_worker_should_stop(void);

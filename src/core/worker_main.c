@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -24,6 +25,8 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -36,6 +39,7 @@ static DatabaseSlot *my_database = NULL;
 static WorkerSlot *my_slot = NULL;
 static WaitEventSet *wait_set = NULL;
 static uint32 seen_requests = 0;
+static uint32 seen_changes = 0;
 static bool reloaded = false;
 
 static void
@@ -46,6 +50,7 @@ detach(int code, Datum arg)
 	my_slot->proc = EDUAI_NO_PROC;
 	my_slot->pid = 0;
 	LWLockRelease(&eduai_core_worker_lock->lock);
+	LockReleaseAll(DEFAULT_LOCKMETHOD, true);
 	ConditionVariableBroadcast(&my_database->left);
 }
 
@@ -132,6 +137,20 @@ extension_matches(void)
 	return matches;
 }
 
+/*
+ * No advisory lock: those are all released after each handler.  In a
+ * transaction, whose abort takes a waiter out of the lock's queue; detach()
+ * gives the lock back, which no end of a process does by itself.
+ */
+static void
+be_the_only_one(int kind)
+{
+	StartTransactionCommand();
+	LockSharedObjectForSession(DatabaseRelationId, MyDatabaseId, EDUAI_LOCK_WORKER + kind,
+							   ExclusiveLock);
+	CommitTransactionCommand();
+}
+
 void
 eduai_core_worker_main(Datum arg)
 {
@@ -150,7 +169,7 @@ eduai_core_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(my_database->oid, InvalidOid, 0);
 	pin_settings();
 
-	(void) eduai_core_lock_session(EDUAI_LOCK_WORKER, kind, false);
+	be_the_only_one(kind);
 	installs = pg_atomic_read_u32(&my_database->installs);
 	if (!extension_matches())
 	{
@@ -230,6 +249,16 @@ eduai_core_worker_requested(void)
 
 	seen_requests = now;
 	return requested;
+}
+
+bool
+eduai_core_worker_reconfigured(void)
+{
+	uint32 now = pg_atomic_read_u32(&my_database->changes);
+	bool changed = now != seen_changes;
+
+	seen_changes = now;
+	return changed;
 }
 
 bool

@@ -50,7 +50,8 @@ typedef struct DatabaseSlot
 	 */
 	pg_atomic_uint32 installs;
 	pg_atomic_uint32 absent_mark;
-	ConditionVariable left; /* a worker ended */
+	pg_atomic_uint32 changes; /* of the configuration, so far */
+	ConditionVariable left;   /* a worker ended */
 	WorkerSlot workers[EDUAI_WORKER_KINDS];
 } DatabaseSlot;
 

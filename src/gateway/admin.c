@@ -268,6 +268,6 @@ eduai_fleet_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("this function is called by triggers only")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
-	eduai_gateway_wake_at_commit();
+	eduai_gateway_reload_at_commit();
 	return PointerGetDatum(NULL);
 }

@@ -30,6 +30,6 @@ eduai_adopt_database(PG_FUNCTION_ARGS)
 	eduai_core_run(&move, args, NULL);
 	SPI_finish();
 	eduai_core_leave(&saved);
-	eduai_gateway_wake_at_commit();
+	eduai_gateway_reload_at_commit();
 	PG_RETURN_VOID();
 }

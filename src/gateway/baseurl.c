@@ -97,7 +97,8 @@ check_parts(const char *text, const UrlParts *parts)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("a base URL cannot have the scheme \"%s\"", parts->scheme),
 						errhint("Use https or http.")));
-	if (parts->host == NULL || *parts->host == '\0')
+	/* libcurl forgives "https:///v1", whose host it takes to be "v1" */
+	if (parts->host == NULL || *parts->host == '\0' || strstr(text, ":///") != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("base URL \"%s\" has no host", shown(text))));
 	if (parts->user != NULL || parts->password != NULL)

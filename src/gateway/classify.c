@@ -51,6 +51,7 @@ static const NameRule by_name[] = {
 	{"authentication_error", CALL_RETRY_ELSEWHERE, "auth"},
 	{"permission_error", CALL_RETRY_ELSEWHERE, "auth"},
 	{"model_not_found", CALL_RETRY_ELSEWHERE, "model_not_found"},
+	{"model_not_supported", CALL_RETRY_ELSEWHERE, "model_not_found"},
 	{"not_found_error", CALL_RETRY_ELSEWHERE, "model_not_found"},
 	{"rate_limit_exceeded", CALL_RETRY, "rate_limited"},
 	{"rate_limit_error", CALL_RETRY, "rate_limited"},
@@ -279,6 +280,8 @@ words_for(int status)
 		return psprintf("the provider answered with a redirect (HTTP status %d), which is not "
 						"followed",
 						status);
+	if (status >= 200 && status <= 299)
+		return pstrdup("the answer is an error without a message");
 	return psprintf("the provider answered with HTTP status %d", status);
 }
 

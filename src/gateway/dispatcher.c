@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "queue/board.h"
+#include "queue/catalog.h"
 #include "queue/dependency.h"
 #include "queue/queue.h"
 #include "queue/sweep.h"
@@ -41,6 +42,7 @@
 
 #define RECORD_BATCH           512
 #define MAX_TRIES_UNRECORDABLE 5
+#define MAX_LOCKED_IN_TURN     5
 #define STATS_PERIOD_US        (2 * INT64CONST(1000000))
 
 static int sweep_interval_ms = 5000;
@@ -90,21 +92,24 @@ commit(void)
 	MemoryContextSwitchTo(turn_context);
 }
 
-/* after an error: logs it, leaves no transaction behind */
-static void
+/* after an error: logs it, leaves no transaction behind, returns its SQLSTATE */
+static int
 roll_back(const char *doing)
 {
 	ErrorData *error;
+	int sqlstate;
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(turn_context);
-	ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
-			(errcode(error->sqlerrcode),
+	sqlstate = error->sqlerrcode;
+	ereport(sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
+			(errcode(sqlstate),
 			 errmsg("eduai dispatcher could not %s: %s", doing, error->message)));
 	FreeErrorData(error);
+	return sqlstate;
 }
 
 /* ---- flights ---- */
@@ -324,9 +329,10 @@ turn_together(Flight **batch, int n, bool *done)
 		refresh_fleet();
 		handle_cancels();
 		sweep();
-		wake_due();
 		if (n > 0)
 			eduai_gateway_record(fleet, batch, n, done);
+		/* after recording: a failed attempt may just have been scheduled again */
+		wake_due();
 		claim();
 		EDUAI_PAUSE("turn-before-commit");
 		commit();
@@ -344,11 +350,19 @@ turn_together(Flight **batch, int n, bool *done)
 	return committed;
 }
 
+/* a lock or a full disk says nothing against the outcome: it keeps */
+static bool
+is_outcomes_fault(int sqlstate)
+{
+	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_T_R_DEADLOCK_DETECTED &&
+		   sqlstate != ERRCODE_DISK_FULL;
+}
+
 /* an outcome that cannot be recorded as it is becomes a failure that can */
 static void
 make_recordable(Flight *f)
 {
-	if (f->tries < MAX_TRIES_UNRECORDABLE || f->outcome->verdict != CALL_COMPLETED)
+	if (++f->failures <= MAX_TRIES_UNRECORDABLE || f->outcome->verdict != CALL_COMPLETED)
 		return;
 	f->outcome->verdict = CALL_FATAL;
 	f->outcome->code = "unrecordable";
@@ -356,10 +370,12 @@ make_recordable(Flight *f)
 	f->outcome->result = NULL;
 }
 
-static void
+/* returns false when a lock was in the way of the whole transaction */
+static bool
 record_alone(Flight *f)
 {
 	volatile bool busy = true;
+	volatile bool locked = false;
 	bool done = false;
 
 	PG_TRY();
@@ -371,14 +387,43 @@ record_alone(Flight *f)
 	}
 	PG_CATCH();
 	{
-		roll_back("record a result");
-		make_recordable(f);
+		int sqlstate = roll_back("record a result");
+
+		locked = sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+		if (is_outcomes_fault(sqlstate))
+			make_recordable(f);
 	}
 	PG_END_TRY();
 	if (busy)
 		defer(f);
 	else
 		dispose(f);
+	return !locked;
+}
+
+/*
+ * Each in a transaction of its own.  Where locks keep failing them, as while
+ * somebody changes a table, the rest goes back to the head of the line: no turn
+ * may keep the transfers waiting.
+ */
+static void
+record_each(Flight **batch, int n)
+{
+	int patience = MAX_LOCKED_IN_TURN;
+	int i = 0;
+
+	while (i < n && patience > 0)
+		if (!record_alone(batch[i++]))
+			patience--;
+	while (n > i)
+	{
+		Flight *f = batch[--n];
+
+		f->next = ended_first;
+		ended_first = f;
+		if (ended_last == NULL)
+			ended_last = f;
+	}
 }
 
 static void
@@ -418,8 +463,7 @@ turn(void)
 		settle(batch, done, n);
 	else
 	{
-		for (int i = 0; i < n; i++)
-			record_alone(batch[i]);
+		record_each(batch, n);
 		claim_alone();
 	}
 	eduai_gateway_dispatch_start_claims();
@@ -488,6 +532,11 @@ eduai_gateway_dispatch_run(void)
 			eduai_gateway_fleet_mark_stale();
 		eduai_gateway_transfer_poll();
 		requested = eduai_core_worker_requested();
+		if (eduai_core_worker_reconfigured())
+		{
+			eduai_gateway_fleet_mark_stale();
+			eduai_queue_catalog_mark_stale();
+		}
 		if (eduai_core_worker_should_stop())
 			break;
 		if (collect() > 0 || requested || turn_is_due())

@@ -19,6 +19,7 @@ typedef struct Flight
 	bool critical;
 	TimestampTz started_at;
 	int tries;      /* to record it */
+	int failures;   /* of those, that the outcome itself caused */
 	int64 ended_us; /* monotonic, when it ended */
 	int64 retry_us; /* monotonic, not to be recorded before */
 } Flight;

@@ -20,9 +20,9 @@
 static int dispatcher_kind = -1;
 
 void
-eduai_gateway_wake_at_commit(void)
+eduai_gateway_reload_at_commit(void)
 {
-	eduai_core_worker_wake_at_commit(dispatcher_kind);
+	eduai_core_worker_reconfigure_at_commit(dispatcher_kind);
 }
 
 /*

@@ -12,8 +12,8 @@ extern void eduai_gateway_init(void);
 /* The settings of providers and transfers; called from eduai_gateway_init(). */
 extern void eduai_gateway_fleet_init(void);
 
-/* Wakes this database's dispatcher when the transaction commits. */
-extern void eduai_gateway_wake_at_commit(void);
+/* Makes this database's dispatcher load the fleet again when the transaction commits. */
+extern void eduai_gateway_reload_at_commit(void);
 
 /* eduai.allow_mock: may providers of kind mock be added? */
 extern bool eduai_gateway_allow_mock;

@@ -160,29 +160,27 @@ read_file(const char *path, char **error)
 	char buffer[MAX_KEY_BYTES + 1];
 	struct stat status;
 	ssize_t length = -1;
+	const char *reason = NULL;
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	int reason = errno;
 
+	if (fd < 0 || fstat(fd, &status) != 0)
+		reason = strerror(errno);
+	else if (!S_ISREG(status.st_mode))
+		reason = "it is not a regular file";
+	else if ((length = read(fd, buffer, sizeof(buffer))) < 0)
+		reason = strerror(errno);
 	if (fd >= 0)
-	{
-		if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
-			reason = EINVAL;
-		else if ((length = read(fd, buffer, sizeof(buffer))) < 0)
-			reason = errno;
 		close(fd);
-	}
-	if (length < 0)
-	{
-		*error = psprintf("could not read key file \"%s\": %s", path, strerror(reason));
-		return NULL;
-	}
-	if (length > MAX_KEY_BYTES)
-	{
+	if (reason != NULL)
+		*error = psprintf("could not read key file \"%s\": %s", path, reason);
+	else if (length > MAX_KEY_BYTES)
 		*error = psprintf("key file \"%s\" is longer than %d bytes", path, MAX_KEY_BYTES);
-		return NULL;
+	else
+	{
+		buffer[length] = '\0';
+		return checked(pstrdup(buffer), psprintf("the first line of key file \"%s\"", path), error);
 	}
-	buffer[length] = '\0';
-	return checked(pstrdup(buffer), psprintf("the first line of key file \"%s\"", path), error);
+	return NULL;
 }
 
 char *

@@ -51,6 +51,12 @@ on_relcache(Datum arg, Oid relid)
 }
 
 void
+eduai_queue_catalog_mark_stale(void)
+{
+	stale = true;
+}
+
+void
 eduai_queue_catalog_init(void)
 {
 	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);

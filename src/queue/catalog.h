@@ -27,6 +27,9 @@ typedef struct Pool
 
 extern void eduai_queue_catalog_init(void);
 
+/* The tables are read again at the next use, as after an invalidation. */
+extern void eduai_queue_catalog_mark_stale(void);
+
 /*
  * NULL when unknown.  The answer is valid until the next call of a function
  * of this header.  Call with SPI connected, as the owner.

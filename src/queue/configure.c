@@ -62,7 +62,7 @@ static void
 announce(const char *table)
 {
 	CacheInvalidateRelcacheByRelid(get_relname_relid(table, eduai_core_schema()));
-	eduai_queue_wake_at_commit();
+	eduai_queue_reload_at_commit();
 }
 
 static void

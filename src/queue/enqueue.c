@@ -238,7 +238,9 @@ enqueue_one(TaskRequest *task)
 	}
 	if (task->depends_on != NULL && strcmp(task->state, "waiting") == 0)
 		eduai_queue_insert_edges(task, id);
-	if (task->type.by_gateway && strcmp(task->state, "waiting") != 0)
+	/* it starts what is ready and wakes what is scheduled, an application's too */
+	if (strcmp(task->state, "scheduled") == 0 ||
+		(task->type.by_gateway && strcmp(task->state, "waiting") != 0))
 		eduai_queue_wake_at_commit();
 	return id;
 }

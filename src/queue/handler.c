@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "queue/finish_internal.h"
 #include "queue/status.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -170,6 +171,8 @@ eduai_queue_run_handler(Ending *e)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	/* session-level advisory locks would outlive the handler, and its role's patience */
+	LockReleaseSession(USER_LOCKMETHOD);
 	if (error == NULL)
 		return true;
 	if (is_busy(error->sqlerrcode) && !e->outcome->patience_over)

@@ -29,6 +29,13 @@ eduai_queue_wake_at_commit(void)
 		eduai_core_worker_wake_at_commit(dispatcher_kind);
 }
 
+void
+eduai_queue_reload_at_commit(void)
+{
+	if (dispatcher_kind >= 0)
+		eduai_core_worker_reconfigure_at_commit(dispatcher_kind);
+}
+
 static void
 report(EduaiHealth *health)
 {

@@ -39,8 +39,8 @@ eduai_queue_interval_ms(const Interval *interval, const char *what, int64 least,
 
 	if (ms < (double) least || ms > (double) most)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid %s of %.3f seconds", what, ms / 1000.0),
-						errhint("Use %.3f to %.0f seconds.", least / 1000.0, most / 1000.0)));
+						errmsg("invalid %s of %g seconds", what, ms / 1000.0),
+						errhint("Use %g to %g seconds.", least / 1000.0, most / 1000.0)));
 	return (int64) ms;
 }
 

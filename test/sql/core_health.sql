@@ -6,7 +6,7 @@ SELECT eduai.add_provider('core_health', 'mock', '');
 SELECT eduai.add_instance('core_health', 'core_health', 'core_health');
 
 -- a task that is answered proves that the dispatcher runs
-SELECT eduai.enqueue('chat', '{"model": "core_health", "prompt": "x", "messages": [{"role": "user", "content": "x"}]}') AS task \gset
+SELECT eduai.enqueue('chat', '{"model": "core_health", "messages": [{"role": "user", "content": "x"}]}') AS task \gset
 SELECT (eduai.wait_task(:task)).state;
 
 SELECT key, jsonb_typeof(value) FROM jsonb_each(eduai.health()) ORDER BY key;
@@ -15,8 +15,8 @@ SELECT eduai.health() -> 'problems';
 SELECT count(*) FROM eduai.health_problems();
 SELECT eduai.health() ->> 'version' = eduai.version(), eduai.version() = extversion
 FROM pg_extension WHERE extname = 'eduai';
-SELECT worker ->> 'worker', worker ->> 'state', key, jsonb_typeof(value)
-FROM jsonb_array_elements(eduai.health() -> 'workers') worker, jsonb_each(worker) ORDER BY 1, 3;
+SELECT worker ->> 'worker', worker ->> 'state', field.key, jsonb_typeof(field.value)
+FROM jsonb_array_elements(eduai.health() -> 'workers') worker, jsonb_each(worker) field ORDER BY 1, 3;
 SELECT section, key, jsonb_typeof(value)
 FROM unnest(ARRAY['queue', 'gateway']) section, jsonb_each(eduai.health() -> section) ORDER BY 1, 2;
 

@@ -17,7 +17,7 @@ use warnings;
 use Carp qw(croak);
 use Exporter 'import';
 use HTTP::Tiny;
-use IO::Socket::INET;
+use IPC::Run ();
 use JSON::PP ();
 use POSIX ();
 use PostgreSQL::Test::Cluster;
@@ -30,7 +30,7 @@ our @EXPORT = qw(
   start_simulator stop_simulator
   sim_get sim_post sim_stats sim_journal sim_default sim_reset
   add_fleet
-  wait_until wait_for_task
+  wait_until wait_for_task try_query
   test_seed
 );
 
@@ -92,16 +92,31 @@ sub wait_until
 	}
 }
 
+# try_query(NODE, SQL, DATABASE) -> what it printed, or undef when it failed: for
+# a server that may be down or recovering. ($node->psql feeds the query through a
+# pipe, and dies when psql has left before reading it.)
+sub try_query
+{
+	my ($node, $sql, $database) = @_;
+	my ($out, $err) = ('', '');
+	my $ok = IPC::Run::run(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database // 'postgres'), '-c', $sql ],
+		'<', '/dev/null', '>', \$out, '2>', \$err);
+	chomp $out;
+	return $ok ? $out : undef;
+}
+
 # wait_for_task(NODE, TASK_ID, STATE, SECONDS): until the task is in that state.
-# A final state other than the wanted one fails at once, with the task's error.
+# A final state other than the wanted one fails at once, with the task's error;
+# a server that is down or recovering is waited for.
 sub wait_for_task
 {
 	my ($node, $task_id, $state, $deadline_s) = @_;
 	my ($now, $error);
 	return wait_until(
 		sub {
-			($now, $error) = split /\t/,
-			  $node->safe_psql('postgres', qq{SELECT state || E'\\t' || coalesce(error::text, '') FROM eduai.get_task($task_id)}), 2;
+			my $row = try_query($node, qq{SELECT state || E'\\t' || coalesce(error::text, '') FROM eduai.get_task($task_id)});
+			($now, $error) = split /\t/, $row // '', 2;
 			return 1 if defined $now && $now eq $state;
 			croak "task $task_id is $now, not $state: $error"
 			  if defined $now && $now =~ /^(?:completed|dead|cancelled|uncertain|expired)$/;
