@@ -31,7 +31,6 @@ read_options()
 	BASE_URL=${BASE_URL:-} MODEL=${MODEL:-} PRICE_INPUT=${PRICE_INPUT:-0} PRICE_OUTPUT=${PRICE_OUTPUT:-0}
 	if [ -n "$SIMULATED" ]; then
 		TASKS=${TASKS:-20000}
-		[ -z "$MODEL$KEY" ] || die "MODEL and API_KEY are for a real server: give BASE_URL too"
 	else
 		TASKS=${TASKS:-20}
 		[[ $BASE_URL == http://?* || $BASE_URL == https://?* ]] || die "BASE_URL is not http or https: $BASE_URL"
@@ -47,6 +46,7 @@ introduce()
 		tell "A PostgreSQL of its own, and a SIMULATED provider: its answers are made up," \
 			"its prices invented. Nothing leaves this machine. (BASE_URL=, MODEL= and" \
 			"API_KEY= take a real one.)"
+		[ -z "$MODEL$KEY" ] || tell "MODEL and API_KEY are not used: there is no BASE_URL."
 	else
 		tell "A PostgreSQL of its own, and the model \"$MODEL\" at $BASE_URL:" \
 			"about $((TASKS + 6)) short calls, which whoever owns the key pays for."
@@ -148,7 +148,8 @@ farewell()
 	local as=
 	[ -z "${SUDO_USER:-}" ] || as='sudo '
 	step "Yours to try"
-	tell "The server$([ -z "$SIMULATED" ] || echo ' and the simulator') go on running. Connect as the application's role:"
+	tell "$([ -z "$SIMULATED" ] && echo 'The server goes' || echo 'The server and the simulator go') on running." \
+		"Connect as the application's role:"
 	printf '\n  %s%s%s -h %s -p %s -U school demo%s\n\n' "$BOLD" "$as" "$CLIENT" "$WORK" "$PGPORT" "$PLAIN"
 	tell "and paste, for example:"
 	show <"$HERE/try.sql"

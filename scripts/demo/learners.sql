@@ -1,5 +1,5 @@
 SELECT user_id AS learner, eduai.stream_version('learner-' || user_id) AS events,
-	progress ->> 'exercises_completed' AS completed,
+	progress ->> 'exercises_completed' AS done,
 	(SELECT string_agg(format('%s %s/%s', key, value ->> 'correct', value ->> 'attempts'), ', ' ORDER BY key)
 	 FROM jsonb_each(progress -> 'skills')) AS "passed by module",
 	round((SELECT avg((value ->> 'mastery')::numeric) FROM jsonb_each(progress -> 'skills')), 2) AS mastery,

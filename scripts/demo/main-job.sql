@@ -6,6 +6,6 @@ INSERT INTO answer (learner, item, answer, task_id) VALUES
    eduai.enqueue('chat',
      '{"model": "tutor", "max_tokens": 60, "messages": [
         {"role": "system", "content": "You are a kind tutor. One sentence."},
-        {"role": "user", "content": "Why is 0.12 not more than 0.3? A hint."}]}',
+        {"role": "user", "content": "Why is 0.12 less than 0.3? A hint."}]}',
      user_id => 'ana', priority => 'high', on_result => 'school.keep_hint'));
 COMMIT;

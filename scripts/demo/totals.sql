@@ -1,7 +1,7 @@
 SELECT count(*) AS calls,
 	count(*) FILTER (WHERE outcome = 'completed') AS completed,
 	count(*) FILTER (WHERE outcome <> 'completed') AS failed,
-	sum(tokens_in) AS "tokens in", sum(tokens_out) AS "tokens out",
+	sum(tokens_in) || ' + ' || sum(tokens_out) AS tokens,
 	round(sum(cost_usd), 6) AS "cost USD",
 	round(percentile_cont(0.5) WITHIN GROUP (ORDER BY ms)) || ' / ' ||
 		round(percentile_cont(0.95) WITHIN GROUP (ORDER BY ms)) AS "ms p50 / p95"

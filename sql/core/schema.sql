@@ -18,6 +18,8 @@ CREATE TABLE eduai.tenant_binding (
 	tenant text NOT NULL,
 	PRIMARY KEY (role, tenant)
 );
+COMMENT ON TABLE eduai.tenant_binding IS
+'Which roles may act for which tenants: written by eduai.allow_tenant() and eduai.disallow_tenant().';
 SELECT pg_catalog.pg_extension_config_dump('eduai.tenant_binding', '');
 
 CREATE TYPE eduai.health_problem AS (

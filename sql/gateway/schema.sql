@@ -20,7 +20,7 @@ CREATE TABLE eduai.provider_secret (
 );
 
 COMMENT ON TABLE eduai.provider_secret IS
-'Literal keys of providers. Granted to nobody and left out of every dump.';
+'Literal keys of providers. Granted to nobody and not dumped, so that no dump carries a key.';
 
 CREATE TABLE eduai.instance (
 	name text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 63),
@@ -51,6 +51,8 @@ CREATE TABLE eduai.adoption (
 	home text PRIMARY KEY,
 	adopted_at timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+COMMENT ON TABLE eduai.adoption IS
+'Every home that this database was recorded at; dispatch needs its present one to be the only one: see eduai.adopt_database().';
 INSERT INTO eduai.adoption (home) VALUES (eduai.home());
 SELECT pg_catalog.pg_extension_config_dump('eduai.adoption', '');
 

@@ -72,16 +72,14 @@ CREATE OR REPLACE FUNCTION eduai.configure_pool(
 	reserved_critical int DEFAULT NULL) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_configure_pool' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.configure_pool(text, text[], int, int, int) IS
-'Makes or changes a pool and moves the task types to it; tasks already enqueued stay in the pool they were given. max_concurrent: calls at once (1 to 100000). scale_to: recorded; the most it may grow to under backlog. reserved_critical: of max_concurrent, slots kept for critical tasks (default 1 in pools of 2 or more). Errors: 22023 bad numbers, 42704 unknown task type. Role: eduai_admin. Example: SELECT eduai.configure_pool(''chat'', ''{chat}'', 30);';
+'Makes or changes a pool and moves the task types to it; tasks already enqueued stay in the pool they were given. max_concurrent: calls at once (1 to 100000). scale_to: recorded; the most it may grow to under backlog. reserved_critical: of max_concurrent, slots kept for critical tasks (default 1 in pools of 2 or more). Errors: 22023 bad numbers or an unknown task type. Role: eduai_admin. Example: SELECT eduai.configure_pool(''chat'', ''{chat}'', 30);';
 
-CREATE OR REPLACE FUNCTION eduai.task_types() RETURNS TABLE (
-	name text, served_by text, pool text, max_attempts int, timeout interval, on_uncertain text)
+CREATE OR REPLACE FUNCTION eduai.task_types() RETURNS SETOF eduai.task_type_row
 	AS 'MODULE_PATHNAME', 'eduai_task_types' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.task_types() IS
 'All task types, built-in and defined. Role: any of eduai''s. Example: SELECT * FROM eduai.task_types();';
 
-CREATE OR REPLACE FUNCTION eduai.pools() RETURNS TABLE (
-	name text, max_concurrent int, scale_to int, reserved_critical int)
+CREATE OR REPLACE FUNCTION eduai.pools() RETURNS SETOF eduai.pool_row
 	AS 'MODULE_PATHNAME', 'eduai_pools' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.pools() IS
 'All pools, built-in and configured. Role: any of eduai''s. Example: SELECT * FROM eduai.pools();';

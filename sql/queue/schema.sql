@@ -19,6 +19,22 @@ CREATE TYPE eduai.task_status AS (
 	metadata jsonb
 );
 
+CREATE TYPE eduai.task_type_row AS (
+	name text,
+	served_by text,
+	pool text,
+	max_attempts int,
+	timeout interval,
+	on_uncertain text
+);
+
+CREATE TYPE eduai.pool_row AS (
+	name text,
+	max_concurrent int,
+	scale_to int,
+	reserved_critical int
+);
+
 CREATE SEQUENCE eduai.task_id_seq AS bigint;
 
 -- What define_task_type() and configure_pool() were given; the built-in types
@@ -119,3 +135,12 @@ SELECT pg_catalog.pg_extension_config_dump('eduai.task_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.pool', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.task', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.task_dependency', '');
+
+COMMENT ON TABLE eduai.task_type IS
+'Task types that define_task_type() or configure_pool() added or changed; the built-in ones are in the library.';
+COMMENT ON TABLE eduai.pool IS
+'Pools that configure_pool() made or changed; the built-in ones are in the library.';
+COMMENT ON TABLE eduai.task IS
+'A row per task, from eduai.enqueue() to its end.';
+COMMENT ON TABLE eduai.task_dependency IS
+'An edge from a task to each parent that was not final when it was enqueued.';

@@ -9,6 +9,7 @@
 #include "core/pause.h"
 #include "core/shmem.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/pmsignal.h"
 #include "utils/builtins.h"
@@ -66,7 +67,11 @@ eduai_core_pause_init(void)
 	DefineCustomBoolVariable("eduai.test_mode",
 							 "Enables pause points, the test clock and other hands for tests.",
 							 "Never set it on a server that people use.", &eduai_core_test_mode,
-							 false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							 false,
+							 /* a library that is not preloaded may define nothing for the start */
+							 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER
+																		  : PGC_SIGHUP,
+							 0, NULL, NULL, NULL);
 	eduai_core_shmem_register(&part);
 }
 

@@ -24,10 +24,11 @@ typedef struct Given
 	int index;
 } Given;
 
+/* tenant_id is kept from the primary key, which would find all of the tenant's events */
 static EduaiPlan find = {
 	"SELECT event_id, stream, version, event_type, user_id, session_id, data, metadata,"
 	" occurred_at, recorded_at"
-	" FROM eduai.event WHERE tenant_id = $1 AND event_id = ANY ($2)",
+	" FROM eduai.event WHERE event_id = ANY ($2) AND tenant_id || '' = $1",
 	2,
 	{TEXTOID, UUIDARRAYOID}};
 

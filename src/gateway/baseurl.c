@@ -38,6 +38,25 @@ part(CURLU *url, CURLUPart which)
 	return copy;
 }
 
+/* The words of the commonest faults do not change with libcurl's version. */
+static const char *
+fault(CURLUcode rc)
+{
+	switch (rc)
+	{
+		case CURLUE_OK:
+			return NULL;
+		case CURLUE_BAD_SCHEME:
+			return "It does not begin with a scheme";
+		case CURLUE_NO_HOST:
+			return "It has no host";
+		case CURLUE_BAD_PORT_NUMBER:
+			return "Its port is not a number up to 65535";
+		default:
+			return curl_url_strerror(rc);
+	}
+}
+
 static const char *
 parse(const char *text, UrlParts *parts)
 {
@@ -59,7 +78,7 @@ parse(const char *text, UrlParts *parts)
 		parts->fragment = part(url, CURLUPART_FRAGMENT);
 	}
 	curl_url_cleanup(url);
-	return rc == CURLUE_OK ? NULL : curl_url_strerror(rc);
+	return fault(rc);
 }
 
 /* What may be repeated of a URL that could not even be parsed. */
@@ -80,6 +99,9 @@ shown(const char *text)
 static void
 check_characters(const char *text)
 {
+	if (*text == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the base URL is empty"),
+						errhint("A base URL looks like https://api.example.com/v1.")));
 	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
 		if (*p <= 0x20 || *p == 0x7F || *p == '\\')
 			ereport(ERROR,

@@ -105,9 +105,9 @@ roll_back(const char *doing)
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(turn_context);
 	sqlstate = error->sqlerrcode;
-	ereport(sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
-			(errcode(sqlstate),
-			 errmsg("eduai dispatcher could not %s: %s", doing, error->message)));
+	ereport(
+		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
+		(errcode(sqlstate), errmsg("eduai dispatcher could not %s: %s", doing, error->message)));
 	FreeErrorData(error);
 	return sqlstate;
 }
@@ -262,16 +262,16 @@ static void
 handle_cancels(void)
 {
 	EndedTask tasks[64];
-	bool overflow = false;
+	bool overflow;
 	bool any = false;
 	int n;
 
-	while ((n = eduai_queue_board_take(tasks, lengthof(tasks), &overflow)) > 0)
+	while ((n = eduai_queue_board_take(tasks, lengthof(tasks), &overflow)) > 0 || overflow)
 	{
 		any = true;
 		eduai_queue_follow_ended(tasks, n);
 	}
-	if (any || overflow)
+	if (any)
 		abort_superseded();
 }
 

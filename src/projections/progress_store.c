@@ -29,10 +29,12 @@ static EduaiPlan read_one = {"SELECT 1::bigint, state, version, last_activity FR
 							 2,
 							 {TEXTOID, TEXTOID}};
 
+/* OFFSET 0 keeps the lookups apart: a row at a time, by index, never a join of all */
 static EduaiPlan read_many = {
 	"SELECT u.place, p.state, p.version, p.last_activity"
-	" FROM unnest($2) WITH ORDINALITY AS u (user_id, place)"
-	" JOIN eduai.progress p ON p.tenant_id = $1 AND p.user_id = u.user_id",
+	" FROM unnest($2) WITH ORDINALITY AS u (user_id, place),"
+	" LATERAL (SELECT state, version, last_activity FROM eduai.progress"
+	"  WHERE tenant_id = $1 AND user_id = u.user_id OFFSET 0) AS p",
 	2,
 	{TEXTOID, TEXTARRAYOID}};
 

@@ -84,20 +84,20 @@ CALL pg_temp.reach(:again, 'running');
 BEGIN;
 SELECT eduai.cancel_task(:again), eduai.retry_task(:again);
 COMMIT;
+SELECT set_config('queue_cancel.again', :'again', false) = :'again';
 DO $$
 DECLARE
 	deadline timestamptz := clock_timestamp() + interval '30 s';
 BEGIN
-	WHILE NOT EXISTS (SELECT FROM eduai.usage_ledger l JOIN eduai.queue_status q ON l.attempt = 1
-		WHERE l.task_id = (SELECT max(task_id) FROM eduai.usage_ledger WHERE instance = 'queue_cancel') AND q.running = 1) LOOP
+	WHILE NOT EXISTS (SELECT FROM eduai.usage_ledger WHERE task_id = current_setting('queue_cancel.again')::bigint) LOOP
 		IF clock_timestamp() > deadline THEN
 			RAISE EXCEPTION 'the first attempt was not aborted';
 		END IF;
 	END LOOP;
 END $$;
-CALL pg_temp.reach(:again, 'running');
-SELECT state, attempt FROM eduai.get_task(:again);
 SELECT attempt, outcome FROM eduai.usage_ledger WHERE task_id = :again;
+CALL pg_temp.reach(:again, 'running');
+SELECT state, attempt, result, error FROM eduai.get_task(:again);
 SELECT eduai.cancel_task(:again);
 RESET ROLE;
 DROP PROCEDURE pg_temp.reach;

@@ -231,16 +231,19 @@ sub sim_reset { return sim_post($_[0], '/_sim/reset', {}) }
 
 # add_fleet(NODE, SIM, %options): one provider 'sim' and COUNT instances of it,
 # sim-1, sim-2 ..., serving chat with the model 'sim-chat'.
-#   count 1; model; task_types; max_concurrent 100; options {} of each instance
+#   count 1; model; task_types; max_concurrent 100; options {} of each instance;
+#   api_key; provider_options {} beside allow_loopback
 sub add_fleet
 {
 	my ($node, $sim, %given) = @_;
 	my %option = (
 		database => 'postgres', provider => 'sim', kind => 'openai', count => 1, model => 'sim-chat',
-		task_types => '{chat}', max_concurrent => 100, price_input => 1, price_output => 2, options => {}, %given);
+		task_types => '{chat}', max_concurrent => 100, price_input => 1, price_output => 2, api_key => undef, provider_options => {}, options => {}, %given);
 	my $url = $option{kind} eq 'anthropic' ? $sim->{base_url} : "$sim->{base_url}/v1";
 	my $options = $json->encode($option{options});
-	my $sql = "SELECT eduai.add_provider('$option{provider}', '$option{kind}', '$url', options => '{\"allow_loopback\": true}');\n";
+	my $provider_options = $json->encode({ allow_loopback => JSON::PP::true, %{ $option{provider_options} } });
+	my $key = defined $option{api_key} ? "'$option{api_key}'" : 'NULL';
+	my $sql = "SELECT eduai.add_provider('$option{provider}', '$option{kind}', '$url', $key, '$provider_options');\n";
 	for my $n (1 .. $option{count})
 	{
 		$sql .= "SELECT eduai.add_instance('$option{provider}-$n', '$option{provider}', '$option{model}', '$option{task_types}', "

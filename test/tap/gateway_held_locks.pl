@@ -112,6 +112,19 @@ is(held_effects(), '1 0 1 1 101', 'A, C and D had their effects once, B none');
 is(value("SELECT string_agg(attempt || ' ' || (SELECT count(*) FROM eduai.usage_ledger l WHERE l.task_id = t.task_id), ',' ORDER BY task_id)
 	FROM eduai.get_tasks(ARRAY[$task_a, $task_c, $task_d]) t"), '1 1,1 1,1 1', 'with one attempt and one row in the ledger each');
 
+# A table that is being changed: nothing can be recorded, and nothing is lost.
+my $timeouts = q{(SELECT (eduai.health()->'workers'->0->>'wakes_by_timeout')::int)};
+my $answered = sim_stats($sim)->{completed};
+is($stream_holder->ask('BEGIN; LOCK TABLE eduai.provider_call IN SHARE MODE;'), '', 'the ledger is locked');
+my @locked = map { enqueue("locked-$_") } 1 .. 20;
+wait_until(sub { sim_stats($sim)->{completed} == $answered + 20 }, 10, 'the provider has answered them');
+# Long enough for each to be tried again and again.
+my $tried = value("SELECT $timeouts");
+wait_until(sub { value("SELECT $timeouts") >= $tried + 6 }, 20, 'the dispatcher has tried often');
+is(value("SELECT string_agg(DISTINCT state, ',') FROM eduai.get_tasks(ARRAY[@{[join ',', @locked]}])"), 'running', 'they wait');
+$stream_holder->ask('COMMIT;');
+is(value("SELECT string_agg(DISTINCT state, ',') FROM eduai.wait_tasks(ARRAY[@{[join ',', @locked]}], '20 s')"), 'completed', 'and complete when it is free');
+
 # A cancellation that is rolled back lets the answer in after all.
 sim_default($sim, 'sim-chat', 'latency=1000');
 my $task_e = enqueue('E');
