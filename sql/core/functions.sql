@@ -16,7 +16,7 @@ COMMENT ON FUNCTION eduai.home() IS
 'Where this database is: system identifier, database oid and eduai.fleet, joined by slashes. Dispatch works only where it equals what was recorded: see eduai.adopt_database(). Role: eduai_admin. Example: SELECT eduai.home();';
 
 CREATE OR REPLACE FUNCTION eduai.current_tenant() RETURNS text
-	AS 'MODULE_PATHNAME', 'eduai_current_tenant' LANGUAGE C STABLE PARALLEL RESTRICTED;
+	AS 'MODULE_PATHNAME', 'eduai_current_tenant' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.current_tenant() IS
 'The tenant of the session or transaction (setting eduai.tenant), checked against the bindings of the current role. Errors: UE012 when the role may not act for it. Role: any of eduai''s. Example: SELECT eduai.current_tenant();';
 

@@ -16,6 +16,7 @@ COMMENT ON FUNCTION eduai.append_event(text, text, jsonb, text, text, jsonb, big
 'Appends one event to a stream, in the caller''s transaction, and folds it into the progress of the learner user_id.
 Names (stream, event_type, user_id, session_id) have 1 to 512 bytes and no control characters; data and metadata are JSON objects, NULL means {}. expected_version: NULL appends after whatever is there, 0 requires that the stream does not exist, n that it is at version n. event_id: NULL makes a UUIDv7; an id given again with the same content returns the first result and appends nothing. occurred_at: NULL is the time of recording.
 Waits for other transactions that appended to the same stream or learner and have not ended. Has an effect, so call it in FROM: (f()).* would append once per column.
+Under READ COMMITTED an append without expected_version never fails because of other transactions; under REPEATABLE READ and SERIALIZABLE one with a user_id raises 40001 when the learner''s progress changed after the transaction''s snapshot: retry it.
 Errors: UE001 the stream is at another version (the detail says which); UE006 the event_id exists with other content; 22004 stream or event_type is NULL; 22023 bad input; 25006 read-only transaction; UE012 the role may not act for the tenant. Role: eduai_app, eduai_admin.
 Example: SELECT * FROM eduai.append_event(''course-7'', ''content_viewed'', ''{"content_id": "p1"}'', user_id => ''ana'');';
 
@@ -64,14 +65,14 @@ CREATE OR REPLACE FUNCTION eduai.read_stream(
 	max_count int DEFAULT 1000,
 	backward boolean DEFAULT false
 ) RETURNS SETOF eduai.event_record
-	AS 'MODULE_PATHNAME', 'eduai_read_stream' LANGUAGE C STABLE PARALLEL RESTRICTED ROWS 100;
+	AS 'MODULE_PATHNAME', 'eduai_read_stream' LANGUAGE C STABLE PARALLEL UNSAFE ROWS 100;
 COMMENT ON FUNCTION eduai.read_stream(text, bigint, int, boolean) IS
 'The events of a stream, in the order of their versions from from_version on; with backward, from from_version down. from_version NULL, the default, is the end that is read first: version 1, or with backward the last. max_count is 1 to 10000. No row when there is nothing. Reads in the calling statement''s snapshot and sees what the transaction appended before that statement. "position" is NULL.
 Errors: 22004 stream, max_count or backward is NULL; 22023 a stream that cannot exist or a max_count out of range; UE012. Role: eduai_app, eduai_reader, eduai_admin.
 Example: SELECT * FROM eduai.read_stream(''learner-ana'', max_count => 10, backward => true);';
 
 CREATE OR REPLACE FUNCTION eduai.stream_version(stream text) RETURNS bigint
-	AS 'MODULE_PATHNAME', 'eduai_stream_version' LANGUAGE C STABLE PARALLEL RESTRICTED;
+	AS 'MODULE_PATHNAME', 'eduai_stream_version' LANGUAGE C STABLE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.stream_version(text) IS
 'The version of the last event of a stream, which is also their number; 0 when the stream does not exist. Reads in the calling statement''s snapshot.
 Errors: 22004 stream is NULL; 22023 a stream that cannot exist; UE012. Role: eduai_app, eduai_reader, eduai_admin.

@@ -33,8 +33,9 @@
 #include "utils/varlena.h"
 #include "utils/wait_event.h"
 
-#define RETRY_FAILED_MS 1000
-#define RETRY_ABSENT_MS 60000
+#define RETRY_FAILED_MS   1000
+#define RETRY_ABSENT_MS   60000
+#define COMPLAIN_EVERY_MS 60000
 
 static BackgroundWorkerHandle *handles[EDUAI_MAX_DATABASES][EDUAI_WORKER_KINDS];
 
@@ -88,6 +89,22 @@ slot_of(Oid oid)
 	return found;
 }
 
+/* tried again every second, told once a minute */
+static void
+complain_of_places(const char *kind, const char *database)
+{
+	static TimestampTz told = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (told != 0 && !TimestampDifferenceExceeds(told, now, COMPLAIN_EVERY_MS))
+		return;
+	told = now;
+	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				  errmsg("no background worker is left for \"eduai %s\" of database \"%s\"", kind,
+						 database),
+				  errhint("Raise max_worker_processes.")));
+}
+
 static void
 start_worker(int d, int k, const char *database)
 {
@@ -123,10 +140,7 @@ start_worker(int d, int k, const char *database)
 	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
 	db->workers[k].state = WORKER_NONE;
 	LWLockRelease(&eduai_core_worker_lock->lock);
-	ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				  errmsg("no background worker is left for \"eduai %s\" of database \"%s\"",
-						 eduai_core_worker_kind(k)->name, database),
-				  errhint("Raise max_worker_processes.")));
+	complain_of_places(eduai_core_worker_kind(k)->name, database);
 }
 
 /* forgets workers that ended, and says when to try again */

@@ -64,14 +64,12 @@ eduai_core_pause_init(void)
 										.address = (void **) &points,
 										.locks = &pause_lock};
 
-	DefineCustomBoolVariable("eduai.test_mode",
-							 "Enables pause points, the test clock and other hands for tests.",
-							 "Never set it on a server that people use.", &eduai_core_test_mode,
-							 false,
-							 /* a library that is not preloaded may define nothing for the start */
-							 process_shared_preload_libraries_in_progress ? PGC_POSTMASTER
-																		  : PGC_SIGHUP,
-							 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"eduai.test_mode", "Enables pause points, the test clock and other hands for tests.",
+		"Never set it on a server that people use.", &eduai_core_test_mode, false,
+		/* a library that is not preloaded may define nothing for the start */
+		process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP, 0, NULL, NULL,
+		NULL);
 	eduai_core_shmem_register(&part);
 }
 

@@ -104,10 +104,10 @@ eduai_events_check_name(const char *kind, const char *value, bool required)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid %s \"%s\"", kind, shown(value)),
 						errdetail("It is %zu bytes long.", strlen(value)),
-						errhint("A %s has at most %d bytes.", kind, EDUAI_EVENTS_NAME_BYTES)));
+						errhint("At most %d bytes are allowed.", EDUAI_EVENTS_NAME_BYTES)));
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					errmsg("invalid %s \"%s\"", kind, shown(value)),
-					errhint("A %s has no control characters.", kind)));
+					errhint("Control characters are not allowed.")));
 }
 
 void

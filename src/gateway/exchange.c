@@ -19,6 +19,7 @@
 #include "gateway/deadline.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway.h"
+#include "gateway/line.h"
 #include "gateway/wire.h"
 #include "utils/timestamp.h"
 
@@ -51,6 +52,7 @@ may_connect(Transfer *t, AddressClass class)
 static curl_socket_t
 on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
+	eduai_gateway_line_resolved(arg);
 	if (!may_connect(arg, eduai_gateway_address_class(&address->addr)))
 		return CURL_SOCKET_BAD;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -67,6 +69,7 @@ on_connected(void *arg, char *remote, char *local, int remote_port, int local_po
 	Transfer *t = arg;
 	AddressClass class;
 
+	eduai_gateway_line_resolved(t);
 	if (!eduai_gateway_address_parse(remote, &class))
 		class = ADDRESS_FORBIDDEN;
 	if (!may_connect(t, class))

@@ -44,7 +44,9 @@ typedef enum TransferAbort
 
 typedef struct Transfer
 {
-	dlist_node node; /* in the waiting or the finished line */
+	dlist_node node;   /* in its host's or the finished line */
+	struct Host *host; /* see line.c */
+	bool resolving;    /* counted by it: its address is not known yet */
 	pairingheap_node timer;
 	bool has_timer;
 	int64 timer_us;

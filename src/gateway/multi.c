@@ -3,9 +3,6 @@
  *
  * libcurl resolves names in threads.  All signals are blocked around calls
  * that may start one, so that the server's handlers run in this thread only.
- *
- * Caveat: libcurl opens a resolver thread per name that is not in its cache,
- * so many first calls at once to one new host start as many threads.
  */
 #include "postgres.h"
 

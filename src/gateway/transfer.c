@@ -1,9 +1,9 @@
 /*
  * transfer.c: many HTTP transfers at once; see transfer.h.
  *
- * A transfer is WAITING for one of eduai.http_connections places, RUNNING in
- * libcurl's multi handle (multi.c), or, for a mock provider, sits on its timer
- * (deadline.c); then FINISHED, until it is handed back.  Lines are first in,
+ * A transfer is WAITING for one of eduai.http_connections places (line.c),
+ * RUNNING in libcurl's multi handle (multi.c), or, for a mock provider, sits
+ * on its timer (deadline.c); then FINISHED, until it is handed back, first in,
  * first out.
  */
 #include "postgres.h"
@@ -12,6 +12,7 @@
 #include "gateway/deadline.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway.h"
+#include "gateway/line.h"
 #include "gateway/multi.h"
 #include "gateway/transfer.h"
 #include "utils/hsearch.h"
@@ -31,7 +32,6 @@ typedef struct TransferEntry
 } TransferEntry;
 
 static HTAB *by_key = NULL;
-static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static int unreturned = 0;   /* started and not handed back */
 static int places_taken = 0; /* RUNNING */
@@ -61,7 +61,10 @@ finish(Transfer *t)
 
 	eduai_gateway_deadline_clear(t);
 	if (t->state == TRANSFER_RUNNING)
+	{
+		eduai_gateway_line_resolved(t);
 		places_taken--;
+	}
 	t->state = TRANSFER_FINISHED;
 	t->outcome->duration_us = now_us - since;
 	t->outcome->first_byte_us = t->first_byte_us != 0 ? t->first_byte_us - since : -1;
@@ -78,7 +81,7 @@ abort_transfer(Transfer *t, TransferAbort why)
 {
 	t->abort = why;
 	if (t->state == TRANSFER_WAITING)
-		dlist_delete(&t->node);
+		eduai_gateway_line_leave(t);
 	if (t->easy != NULL)
 	{
 		eduai_gateway_multi_remove(t);
@@ -173,8 +176,10 @@ launch(Transfer *t)
 static void
 launch_waiting(void)
 {
-	while (!dlist_is_empty(&waiting) && places_taken < eduai_gateway_multi_places())
-		launch(dlist_container(Transfer, node, dlist_pop_head_node(&waiting)));
+	Transfer *t;
+
+	while (places_taken < eduai_gateway_multi_places() && (t = eduai_gateway_line_next()) != NULL)
+		launch(t);
 }
 
 /* A mock's timer rings for its answer, or earlier for the limit it would break. */
@@ -224,7 +229,7 @@ eduai_gateway_transfer_start(GatewayCall *call)
 		return;
 	}
 	t->state = TRANSFER_WAITING;
-	dlist_push_tail(&waiting, &t->node);
+	eduai_gateway_line_join(t);
 	eduai_gateway_deadline_set(t, eduai_gateway_deadline_limit(t, &why));
 	launch_waiting();
 }

@@ -3,11 +3,16 @@
  *
  * A learner's lock, held to commit, makes the transactions that fold into the
  * same row take turns.  Rows are read and written with the latest snapshot,
- * so that the second in turn folds on what the first committed, also under
- * REPEATABLE READ: no update is lost and none fails.
+ * so that the second in turn folds on what the first committed.
+ *
+ * Under REPEATABLE READ that is not enough: a transaction whose snapshot shows
+ * an older version of the row would from then on see that one beside its own.
+ * It gets 40001, as from an UPDATE.  A row that its snapshot does not show at
+ * all does no such harm, so a learner's first events never fail.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/lock.h"
 #include "core/plan.h"
@@ -30,13 +35,12 @@ static EduaiPlan read_one = {"SELECT 1::bigint, state, version, last_activity FR
 							 {TEXTOID, TEXTOID}};
 
 /* OFFSET 0 keeps the lookups apart: a row at a time, by index, never a join of all */
-static EduaiPlan read_many = {
-	"SELECT u.place, p.state, p.version, p.last_activity"
-	" FROM unnest($2) WITH ORDINALITY AS u (user_id, place),"
-	" LATERAL (SELECT state, version, last_activity FROM eduai.progress"
-	"  WHERE tenant_id = $1 AND user_id = u.user_id OFFSET 0) AS p",
-	2,
-	{TEXTOID, TEXTARRAYOID}};
+static EduaiPlan read_many = {"SELECT u.place, p.state, p.version, p.last_activity"
+							  " FROM unnest($2) WITH ORDINALITY AS u (user_id, place),"
+							  " LATERAL (SELECT state, version, last_activity FROM eduai.progress"
+							  "  WHERE tenant_id = $1 AND user_id = u.user_id OFFSET 0) AS p",
+							  2,
+							  {TEXTOID, TEXTARRAYOID}};
 
 static EduaiPlan update_one = {
 	"UPDATE eduai.progress SET state = $3, version = $4, last_activity = $5"
@@ -113,15 +117,22 @@ user_array(const LearnerRun *runs, int n)
 	return eduai_core_text_array(users, n);
 }
 
+static uint64
+query_rows(uint64 (*run)(EduaiPlan *plan, Datum *args, const char *nulls), const char *tenant,
+		   const LearnerRun *runs, int n)
+{
+	Datum args[2] = {CStringGetTextDatum(tenant)};
+
+	args[1] = n == 1 ? CStringGetTextDatum(runs[0].events[0]->user_id) : user_array(runs, n);
+	return run(n == 1 ? &read_one : &read_many, args, NULL);
+}
+
 static void
 read_rows(const char *tenant, LearnerRun *runs, int n)
 {
-	Datum args[2] = {CStringGetTextDatum(tenant)};
-	uint64 found;
+	uint64 found = query_rows(eduai_core_run_latest, tenant, runs, n);
 	bool isnull;
 
-	args[1] = n == 1 ? CStringGetTextDatum(runs[0].events[0]->user_id) : user_array(runs, n);
-	found = eduai_core_run_latest(n == 1 ? &read_one : &read_many, args, NULL);
 	for (uint64 row = 0; row < found; row++)
 	{
 		LearnerRun *run = &runs[eduai_core_int64(row, 1, 0) - 1];
@@ -135,6 +146,35 @@ read_rows(const char *tenant, LearnerRun *runs, int n)
 	for (int i = 0; i < n; i++)
 		if (runs[i].is_new)
 			runs[i].progress = eduai_projections_progress_read(NULL, 0, DT_NOBEGIN);
+}
+
+static void
+refuse_changed(const LearnerRun *run)
+{
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not serialize access to the progress of learner \"%s\"",
+						   run->events[0]->user_id),
+					errdetail("It changed after this transaction's snapshot was taken."),
+					errhint("The transaction might succeed if retried.")));
+}
+
+/* Raises 40001 when this transaction's snapshot shows another row than the latest. */
+static void
+check_snapshot(const char *tenant, const LearnerRun *runs, int n)
+{
+	uint64 found;
+
+	if (!IsolationUsesXactSnapshot())
+		return;
+	found = query_rows(eduai_core_run, tenant, runs, n);
+	for (uint64 row = 0; row < found; row++)
+	{
+		const LearnerRun *run = &runs[eduai_core_int64(row, 1, 0) - 1];
+		int64 version = eduai_core_int64(row, 3, 0);
+
+		if (run->is_new || version != eduai_projections_progress_version(run->progress))
+			refuse_changed(run);
+	}
 }
 
 static void
@@ -182,6 +222,7 @@ eduai_projections_fold_batch(EduaiAppendBatch *batch)
 	if (n == 0)
 		return;
 	read_rows(batch->tenant, runs, n);
+	check_snapshot(batch->tenant, runs, n);
 	for (int i = 0; i < n; i++)
 		for (int j = 0; j < runs[i].nevents; j++)
 			eduai_projections_progress_fold(runs[i].progress, runs[i].events[j]);

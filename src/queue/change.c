@@ -8,6 +8,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/lock.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -51,6 +52,20 @@ eduai_cancel_task(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(n > 0);
 }
 
+/* as enqueue() does, so that neither meets the other's uncommitted task */
+static void
+lock_unique_key(const char *tenant, Datum *args)
+{
+	static EduaiPlan find = {"SELECT unique_key FROM eduai.task WHERE tenant_id = $1 "
+							 "AND task_id = $2 AND unique_key IS NOT NULL",
+							 2,
+							 {TEXTOID, INT8OID}};
+
+	if (eduai_core_run_latest(&find, args, NULL) > 0)
+		(void) eduai_core_lock(EDUAI_LOCK_UNIQUE_KEY,
+							   eduai_core_lock_key(tenant, eduai_core_text(0, 1)), false);
+}
+
 Datum
 eduai_retry_task(PG_FUNCTION_ARGS)
 {
@@ -73,6 +88,7 @@ eduai_retry_task(PG_FUNCTION_ARGS)
 	eduai_core_require_preload("the queue");
 	eduai_core_enter(&saved);
 	SPI_connect();
+	lock_unique_key(tenant, args);
 	n = eduai_core_run(&retry, args, NULL);
 	if (n > 0)
 	{

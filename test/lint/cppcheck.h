@@ -5,17 +5,44 @@
 #define ERROR 21
 #define FATAL 22
 #define PANIC 23
-#define ereport(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
-#define elog(elevel, ...) do { if ((elevel) >= ERROR) abort(); } while (0)
-#define Assert(condition) do { if (!(condition)) abort(); } while (0)
-#define PG_TRY() do { if (1) {
-#define PG_CATCH() } else {
-#define PG_FINALLY() } {
-#define PG_END_TRY() } } while (0)
-#define PG_RETURN_NULL() return 0
-#define PG_RETURN_VOID() return 0
+#define ereport(elevel, ...)   \
+	do                         \
+	{                          \
+		if ((elevel) >= ERROR) \
+			abort();           \
+	} while (0)
+#define elog(elevel, ...)      \
+	do                         \
+	{                          \
+		if ((elevel) >= ERROR) \
+			abort();           \
+	} while (0)
+#define Assert(condition) \
+	do                    \
+	{                     \
+		if (!(condition)) \
+			abort();      \
+	} while (0)
+#define PG_TRY() \
+	do           \
+	{            \
+		if (1)   \
+		{
+#define PG_CATCH() \
+	}              \
+	else           \
+	{
+#define PG_FINALLY() \
+	}                \
+	{
+#define PG_END_TRY() \
+	}                \
+	}                \
+	while (0)
+#define PG_RETURN_NULL()          return 0
+#define PG_RETURN_VOID()          return 0
 #define PG_FUNCTION_INFO_V1(name) extern Datum name(FunctionCallInfo fcinfo)
-#define PG_MODULE_MAGIC extern int pg_module_magic
+#define PG_MODULE_MAGIC           extern int pg_module_magic
 #define PGDLLEXPORT
 #define pg_noreturn
 #define pg_attribute_noreturn()

@@ -106,7 +106,7 @@ SELECT eduai.adopt_database();
 SELECT eduai.define_task_type('cp_evil', 'application', 'custom');
 SELECT pg_catalog.count(*) > 5 FROM eduai.task_types();
 SELECT pg_catalog.count(*) FROM eduai.queue_status;
-SELECT pg_catalog.count(*) FROM eduai.dead_letter;
+SELECT pg_catalog.count(*) < 2 FROM eduai.dead_letter;
 SELECT pg_catalog.count(*) FROM eduai.usage_ledger;
 SELECT pg_catalog.count(*) > 3 FROM eduai.pool_status;
 SELECT pg_catalog.count(*) FROM eduai.instance_status WHERE provider OPERATOR(pg_catalog.=) 'cp_evil';

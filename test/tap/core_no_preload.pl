@@ -85,6 +85,7 @@ wait_for_log($small, qr/no background worker is left.*\n.*HINT:.*max_worker_proc
 like(problems($small), qr/\bworker_not_running\b/, 'so does health()');
 is($small->safe_psql('postgres', 'SELECT 1'), '1', 'the server is up');
 my $lines = () = PostgreSQL::Test::Utils::slurp_file($small->logfile) =~ /no background worker is left/g;
+cmp_ok($lines, '<=', 2, 'the log does not repeat itself');
 $small->append_conf('postgresql.conf', 'max_worker_processes = 4');
 $small->restart;
 wait_until(sub { problems($small) eq '' }, 20, 'all is well');

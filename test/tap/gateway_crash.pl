@@ -64,7 +64,7 @@ sub client
 	$log->autoflush(1);
 	while (!-e "$dir/stop" && getppid() == $parent)
 	{
-		my $kind = (qw(plain plain plain learner handled careful back savepoint))[ int rand 8 ];
+		my $kind = (qw(plain plain plain learner handled careful lazy back savepoint))[ int rand 9 ];
 		my $nonce = "$kind-$n-" . ++$count;
 		my $slow = rand() < 0.2;
 		my $other = "back-$n-" . ++$count;
@@ -75,6 +75,11 @@ sub client
 		if ($kind eq 'back')
 		{
 			$sql = "BEGIN; $sql ROLLBACK;";
+		}
+		elsif ($kind eq 'lazy')
+		{
+			# May be lost when all dies, but then nothing may have been sent.
+			$sql = "BEGIN; SET LOCAL synchronous_commit = off; $sql COMMIT;";
 		}
 		elsif ($kind eq 'savepoint')
 		{
@@ -90,7 +95,7 @@ sub client
 			select undef, undef, undef, 0.05;
 			next;
 		}
-		print $log "ack $nonce $1\n" unless $kind eq 'back';
+		print $log "ack $nonce $1\n" unless $kind eq 'back' || $kind eq 'lazy';
 		# The pace: as fast as answers come, with an upper bound for the slow ones.
 		$session->ask("SELECT (eduai.wait_task($1, '0.2 s')).state;", 60) unless $kind eq 'back';
 	}
