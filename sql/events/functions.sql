@@ -16,7 +16,7 @@ COMMENT ON FUNCTION eduai.append_event(text, text, jsonb, text, text, jsonb, big
 'Appends one event to a stream, in the caller''s transaction, and folds it into the progress of the learner user_id.
 Names (stream, event_type, user_id, session_id) have 1 to 512 bytes and no control characters; data and metadata are JSON objects, NULL means {}. expected_version: NULL appends after whatever is there, 0 requires that the stream does not exist, n that it is at version n. event_id: NULL makes a UUIDv7; an id given again with the same content returns the first result and appends nothing. occurred_at: NULL is the time of recording.
 Waits for other transactions that appended to the same stream or learner and have not ended. Has an effect, so call it in FROM: (f()).* would append once per column.
-Under READ COMMITTED an append without expected_version never fails because of other transactions; under REPEATABLE READ and SERIALIZABLE one with a user_id raises 40001 when the learner''s progress changed after the transaction''s snapshot: retry it.
+Under READ COMMITTED an append without expected_version never fails because of other transactions; under REPEATABLE READ one with a user_id raises 40001 when the learner''s progress changed after the transaction''s snapshot, and under SERIALIZABLE any may: retry it.
 Errors: UE001 the stream is at another version (the detail says which); UE006 the event_id exists with other content; 22004 stream or event_type is NULL; 22023 bad input; 25006 read-only transaction; UE012 the role may not act for the tenant. Role: eduai_app, eduai_admin.
 Example: SELECT * FROM eduai.append_event(''course-7'', ''content_viewed'', ''{"content_id": "p1"}'', user_id => ''ana'');';
 

@@ -126,9 +126,12 @@ for my $n (0 .. $#cases)
 	is(scalar @sent, $case{requests} // $wanted, "$name: so many requests");
 	if ($case{gap_ms})
 	{
+		# A busy machine delays either request: what is told apart is a wait from none,
+		# and the provider's wish from the backoff, not milliseconds.
+		my ($least, $most) = ($case{gap_ms}[0] * 0.7, $case{gap_ms}[1] + 5000);
 		my @gaps = map { ($sent[$_]{first_byte_us} - $sent[ $_ - 1 ]{first_byte_us}) / 1000 } 1 .. $#sent;
-		is(scalar(grep { $_ < $case{gap_ms}[0] || $_ > $case{gap_ms}[1] } @gaps), 0,
-			"$name: $case{gap_ms}[0] to $case{gap_ms}[1] ms between them") or diag "@gaps";
+		is(scalar(grep { $_ < $least || $_ > $most } @gaps), 0,
+			"$name: $least to $most ms between them") or diag "@gaps";
 	}
 	like($instances, qr/^first-$n,second-$n$/, "$name: by the second instance") if $case{other} && $case{state} eq 'completed';
 	my %keys = map { $_->{idempotency_key} // '' => 1 } @sent;
