@@ -5,11 +5,18 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
+#include "optimizer/cost.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+/*
+ * One generic plan for each statement, and never a sequential scan where an
+ * index serves: a plan made while a table was small or unanalysed would go on
+ * scanning it as it grows, until the session sees the next ANALYZE, and a load
+ * in one session would cost the square of its rows.
+ */
 static void
 prepare(EduaiPlan *plan)
 {
@@ -17,7 +24,7 @@ prepare(EduaiPlan *plan)
 
 	if (plan->plan != NULL)
 		return;
-	prepared = SPI_prepare(plan->sql, plan->nargs, plan->types);
+	prepared = SPI_prepare_cursor(plan->sql, plan->nargs, plan->types, CURSOR_OPT_GENERIC_PLAN);
 	if (prepared == NULL)
 		elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
 	SPI_keepplan(prepared);
@@ -25,8 +32,24 @@ prepare(EduaiPlan *plan)
 }
 
 static uint64
-check(int code)
+execute(EduaiPlan *plan, Datum *args, const char *nulls, Snapshot snapshot, bool read_only)
 {
+	bool seqscan = enable_seqscan;
+	int code = 0;
+
+	prepare(plan);
+	PG_TRY();
+	{
+		/* the setting's variable itself: SET would cost more than many a statement */
+		enable_seqscan = false;
+		code = SPI_execute_snapshot(plan->plan, args, nulls, snapshot, InvalidSnapshot, read_only,
+									true, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+	}
+	PG_END_TRY();
 	if (code < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(code));
 	return SPI_processed;
@@ -35,8 +58,13 @@ check(int code)
 uint64
 eduai_core_run(EduaiPlan *plan, Datum *args, const char *nulls)
 {
-	prepare(plan);
-	return check(SPI_execute_plan(plan->plan, args, nulls, false, 0));
+	return execute(plan, args, nulls, InvalidSnapshot, false);
+}
+
+uint64
+eduai_core_query(EduaiPlan *plan, Datum *args, const char *nulls)
+{
+	return execute(plan, args, nulls, InvalidSnapshot, true);
 }
 
 uint64
@@ -45,12 +73,10 @@ eduai_core_run_latest(EduaiPlan *plan, Datum *args, const char *nulls)
 	Snapshot snapshot;
 	uint64 n;
 
-	prepare(plan);
 	if (!ActiveSnapshotSet() && !IsolationUsesXactSnapshot())
-		return check(SPI_execute_plan(plan->plan, args, nulls, false, 0));
+		return execute(plan, args, nulls, InvalidSnapshot, false);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	n = check(
-		SPI_execute_snapshot(plan->plan, args, nulls, snapshot, InvalidSnapshot, false, true, 0));
+	n = execute(plan, args, nulls, snapshot, false);
 	UnregisterSnapshot(snapshot);
 	return n;
 }

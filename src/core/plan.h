@@ -29,6 +29,13 @@ typedef struct EduaiPlan
 extern uint64 eduai_core_run(EduaiPlan *plan, Datum *args, const char *nulls);
 
 /*
+ * The same for a SELECT in the snapshot of the statement that called the
+ * function: it agrees with the rest of its query, and sees what the
+ * transaction wrote before.
+ */
+extern uint64 eduai_core_query(EduaiPlan *plan, Datum *args, const char *nulls);
+
+/*
  * The same, reading and writing with the latest snapshot whatever the
  * isolation level: for what a lock already serialises (a stream's last
  * version, a learner's progress row).

@@ -15,13 +15,14 @@
  */
 #include "postgres.h"
 
+#include "core/plan.h"
+#include "core/privilege.h"
 #include "core/clock.h"
 #include "core/errors.h"
 #include "core/json.h"
 #include "core/lock.h"
 #include "core/pause.h"
 #include "events/append.h"
-#include "events/enter.h"
 #include "events/repeat.h"
 #include "events/store.h"
 #include "events/validate.h"
@@ -298,7 +299,7 @@ eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int6
 	check_lock_count(batch);
 	if (batch->nevents > 0)
 	{
-		eduai_events_enter(&saved);
+		eduai_core_enter(&saved);
 		SPI_connect();
 		done = append_connected(batch, expected_version, &nnew);
 		SPI_finish();

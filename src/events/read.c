@@ -4,9 +4,9 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/plan.h"
+#include "core/privilege.h"
 #include "core/tenant.h"
-#include "events/enter.h"
-#include "events/read.h"
 #include "events/validate.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -41,26 +41,6 @@ static EduaiPlan last = {"SELECT version FROM eduai.event WHERE tenant_id = $1 A
 						 " ORDER BY version DESC LIMIT 1",
 						 2,
 						 {TEXTOID, TEXTOID}};
-
-uint64
-eduai_events_query(EduaiPlan *plan, Datum *args)
-{
-	int code;
-
-	if (plan->plan == NULL)
-	{
-		SPIPlanPtr prepared = SPI_prepare(plan->sql, plan->nargs, plan->types);
-
-		if (prepared == NULL)
-			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
-		SPI_keepplan(prepared);
-		plan->plan = prepared;
-	}
-	code = SPI_execute_plan(plan->plan, args, NULL, true, 0);
-	if (code < 0)
-		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(code));
-	return SPI_processed;
-}
 
 static void
 require_arguments(FunctionCallInfo fcinfo)
@@ -98,9 +78,9 @@ eduai_read_stream(PG_FUNCTION_ARGS)
 	args[1] = PG_GETARG_DATUM(0);
 	args[2] = PG_ARGISNULL(1) ? Int64GetDatum(is_backward ? PG_INT64_MAX : 1) : PG_GETARG_DATUM(1);
 	args[3] = Int64GetDatum(PG_GETARG_INT32(2));
-	eduai_events_enter(&saved);
+	eduai_core_enter(&saved);
 	SPI_connect();
-	n = eduai_events_query(is_backward ? &backward : &forward, args);
+	n = eduai_core_query(is_backward ? &backward : &forward, args, NULL);
 	for (uint64 row = 0; row < n; row++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
 	SPI_finish();
@@ -121,9 +101,9 @@ eduai_stream_version(PG_FUNCTION_ARGS)
 	tenant = eduai_core_tenant();
 	args[0] = CStringGetTextDatum(tenant);
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_events_enter(&saved);
+	eduai_core_enter(&saved);
 	SPI_connect();
-	if (eduai_events_query(&last, args) > 0)
+	if (eduai_core_query(&last, args, NULL) > 0)
 		version = eduai_core_int64(0, 1, 0);
 	SPI_finish();
 	eduai_core_leave(&saved);

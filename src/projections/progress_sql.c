@@ -5,9 +5,8 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
+#include "core/privilege.h"
 #include "core/tenant.h"
-#include "events/enter.h"
-#include "events/read.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -67,9 +66,9 @@ eduai_user_progress(PG_FUNCTION_ARGS)
 	eduai_events_check_name("user id", user_id, true);
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_events_enter(&saved);
+	eduai_core_enter(&saved);
 	SPI_connect();
-	progress = eduai_events_query(&read_row, args) > 0
+	progress = eduai_core_query(&read_row, args, NULL) > 0
 				   ? progress_in(0)
 				   : eduai_projections_progress_read(NULL, 0, DT_NOBEGIN);
 	MemoryContextSwitchTo(caller);
@@ -115,9 +114,9 @@ eduai_progress_of(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
 	args[1] = PG_GETARG_DATUM(0);
-	eduai_events_enter(&saved);
+	eduai_core_enter(&saved);
 	SPI_connect();
-	n = eduai_events_query(&read_rows, args);
+	n = eduai_core_query(&read_rows, args, NULL);
 	for (uint64 row = 0; row < n; row++)
 	{
 		bool nulls[2] = {false, false};

@@ -115,20 +115,20 @@ for my $n (1 .. CLIENTS)
 
 sub postmaster_pid { return (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0] }
 
+# The parent of a process, 0 when it is gone or only waits to be reaped.
+sub parent_of
+{
+	open my $in, '<', "/proc/$_[0]/stat" or return 0;
+	return (<$in> // '') =~ /\) [^Z] (\d+) / ? $1 : 0;
+}
+
 sub children_of
 {
 	my ($parent) = @_;
-	my @children;
-	for my $stat (glob '/proc/[0-9]*/stat')
-	{
-		open my $in, '<', $stat or next;
-		my $line = <$in> // '';
-		push @children, $1 if $line =~ /^(\d+) \(.*\) (\S) (\d+) / && $2 ne 'Z' && $3 == $parent;
-	}
-	return @children;
+	return grep { parent_of($_) == $parent } map { m{(\d+)$} } glob '/proc/[0-9]*';
 }
 
-sub alive { return -e "/proc/$_[0]/stat" && slurp_file("/proc/$_[0]/stat") !~ /\) Z / }
+sub alive { return parent_of($_[0]) != 0 }
 
 # Tasks of the test itself: told to the same log of acknowledgements.
 my %acknowledged;
@@ -159,8 +159,9 @@ sub pause_at
 
 sub dispatcher_pid
 {
-	my ($rc, $pid) = $node->psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eduai dispatcher'});
-	return $rc == 0 ? $pid : '';
+	# While the server starts, psql may be gone before it was asked.
+	my ($rc, $pid) = eval { $node->psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eduai dispatcher'}) };
+	return defined $rc && $rc == 0 ? $pid : '';
 }
 
 # Kills the server: only the postmaster, whose children find out by themselves,
