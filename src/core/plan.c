@@ -5,6 +5,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
+#include "jit/jit.h"
 #include "optimizer/cost.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -35,19 +36,23 @@ static uint64
 execute(EduaiPlan *plan, Datum *args, const char *nulls, Snapshot snapshot, bool read_only)
 {
 	bool seqscan = enable_seqscan;
+	bool jit = jit_enabled;
 	int code = 0;
 
 	prepare(plan);
 	PG_TRY();
 	{
-		/* the setting's variable itself: SET would cost more than many a statement */
+		/* the settings' variables themselves: SET would cost more than many a statement */
 		enable_seqscan = false;
+		/* a scan that is forbidden but the only way looks dear enough to compile it */
+		jit_enabled = false;
 		code = SPI_execute_snapshot(plan->plan, args, nulls, snapshot, InvalidSnapshot, read_only,
 									true, 0);
 	}
 	PG_FINALLY();
 	{
 		enable_seqscan = seqscan;
+		jit_enabled = jit;
 	}
 	PG_END_TRY();
 	if (code < 0)

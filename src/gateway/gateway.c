@@ -16,6 +16,7 @@
 #include "gateway/gateway.h"
 #include "queue/queue.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 
 static int dispatcher_kind = -1;
 
@@ -26,11 +27,45 @@ eduai_gateway_reload_at_commit(void)
 }
 
 /*
- * UE004: no instance at all is configured for the type and model.  An outage,
- * a draining instance or a full one is no reason to refuse: the task waits.
+ * What was last found to be served: most calls of a session ask for the same.
+ * Any change of the instances makes it forget (their trigger invalidates the
+ * table's relcache entry).
  */
+static struct
+{
+	bool known;
+	char tenant[NAMEDATALEN];
+	char task_type[NAMEDATALEN];
+	char model[257];
+} last_served;
+
+static void
+forget_served(Datum arg, Oid relid)
+{
+	last_served.known = false;
+}
+
 static bool
-is_served(const EduaiEnqueue *task, EduaiRefusal *why)
+is_last_served(const EduaiEnqueue *task, const char *model)
+{
+	return last_served.known && strcmp(last_served.model, model) == 0 &&
+		   strcmp(last_served.task_type, task->task_type) == 0 &&
+		   strcmp(last_served.tenant, task->tenant) == 0;
+}
+
+static void
+remember_served(const EduaiEnqueue *task, const char *model)
+{
+	if (strlen(model) >= sizeof(last_served.model))
+		return;
+	strlcpy(last_served.tenant, task->tenant, sizeof(last_served.tenant));
+	strlcpy(last_served.task_type, task->task_type, sizeof(last_served.task_type));
+	strlcpy(last_served.model, model, sizeof(last_served.model));
+	last_served.known = true;
+}
+
+static bool
+find_serving(const EduaiEnqueue *task)
 {
 	static EduaiPlan serving = {
 		"SELECT FROM eduai.instance i WHERE $1 = ANY (i.task_types) "
@@ -41,14 +76,29 @@ is_served(const EduaiEnqueue *task, EduaiRefusal *why)
 	Datum args[3];
 	char nulls[4] = "   ";
 
-	if (!task->by_gateway)
-		return true;
 	args[0] = CStringGetTextDatum(task->task_type);
 	args[1] = task->model ? CStringGetTextDatum(task->model) : (Datum) 0;
 	nulls[1] = task->model ? ' ' : 'n';
 	args[2] = CStringGetTextDatum(task->tenant);
-	if (eduai_core_run(&serving, args, nulls) > 0)
+	return eduai_core_run(&serving, args, nulls) > 0;
+}
+
+/*
+ * UE004: no instance at all is configured for the type and model.  An outage,
+ * a draining instance or a full one is no reason to refuse: the task waits.
+ */
+static bool
+is_served(const EduaiEnqueue *task, EduaiRefusal *why)
+{
+	const char *model = task->model ? task->model : "";
+
+	if (!task->by_gateway || is_last_served(task, model))
 		return true;
+	if (find_serving(task))
+	{
+		remember_served(task, model);
+		return true;
+	}
 	why->sqlstate = EDUAI_NO_INSTANCE;
 	why->message = task->model ? psprintf("no instance serves task type \"%s\" with model \"%s\"",
 										  task->task_type, task->model)
@@ -96,6 +146,7 @@ eduai_gateway_init(void)
 	eduai_gateway_dispatch_settings();
 	dispatcher_kind = eduai_core_worker_register(&kind);
 	eduai_queue_set_dispatcher(dispatcher_kind);
+	CacheRegisterRelcacheCallback(forget_served, (Datum) 0);
 	eduai_core_enqueue_hook_register(is_served);
 	eduai_core_health_register(report);
 }

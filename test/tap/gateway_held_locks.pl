@@ -87,8 +87,9 @@ is(value(q{SELECT answers FROM score WHERE learner = 'learner-F'}), '1', 'a hand
 
 is(join(' ', map { state_of($_) } $task_a, $task_b, $task_c, $task_d), 'running running running running', 'the four wait');
 is(held_effects(), '0 0 0 0 0', 'without any effect');
-is(value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eduai dispatcher' AND wait_event_type = 'Lock'}), '0',
-	'the dispatcher waits for no lock');
+# For a row that eduai's own locks do not stand for, D's, it tries 100 ms now and then.
+my $waits = grep { value(q{SELECT wait_event_type FROM pg_stat_activity WHERE backend_type = 'eduai dispatcher'}) eq 'Lock' } 1 .. 40;
+cmp_ok($waits, '<=', 20, "the dispatcher waits for no lock for long: in $waits of 40 looks");
 
 # ---- the holders end ----
 
