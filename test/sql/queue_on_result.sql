@@ -145,7 +145,7 @@ BEGIN
 	FOREACH what IN ARRAY ARRAY['SET ROLE eduai_admin', 'SET ROLE NONE', 'RESET ROLE', 'RESET SESSION AUTHORIZATION',
 		'SET SESSION AUTHORIZATION DEFAULT', 'SET LOCAL SESSION AUTHORIZATION regress_queue_on_result',
 		'SELECT set_config(''role'', ''none'', false)', 'CREATE TEMP TABLE t (n int)',
-		'CREATE DOMAIN pg_temp.text AS pg_catalog.text CHECK (VALUE IS NOT NULL)', 'PREPARE p AS SELECT 1',
+		'PREPARE p AS SELECT 1',
 		'DECLARE c CURSOR WITH HOLD FOR SELECT 1', 'LISTEN eduai_task', 'SET eduai.queue_max_size = 0', 'SET session_replication_role = replica',
 		'SELECT FROM eduai.task', 'SELECT eduai.add_provider(''x'', ''mock'', '''')', 'SELECT eduai.stop_workers()',
 		'SELECT pg_catalog.pg_read_file(''PG_VERSION'')', 'INSERT INTO queue_on_result.once VALUES (1), (1)'] LOOP
