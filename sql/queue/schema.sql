@@ -114,7 +114,6 @@ CREATE UNIQUE INDEX task_unique_key ON eduai.task (tenant_id, unique_key)
 	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
 CREATE INDEX task_idempotency_key ON eduai.task (tenant_id, idempotency_key, enqueued_at)
 	WHERE idempotency_key IS NOT NULL;
-CREATE INDEX task_finished ON eduai.task (finished_at) WHERE finished_at IS NOT NULL;
 
 -- An edge per parent that was not final when the child was enqueued.
 CREATE TABLE eduai.task_dependency (

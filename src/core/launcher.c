@@ -44,48 +44,28 @@ static TimestampTz ended_at[EDUAI_MAX_DATABASES];
 static bool ended_absent[EDUAI_MAX_DATABASES];
 
 /*
- * The oid of a database that accepts connections, else InvalidOid.  Read by a
- * plain scan: a process bound to no database has none of the indexes.
+ * The oid of the database of that name, if it accepts connections, or, without
+ * a name, of that oid; else InvalidOid.  Read by a plain scan: a process bound
+ * to no database has none of the indexes.
  */
 static Oid
-connectable_database(const char *name)
+find_database(const char *name, Oid oid)
 {
 	Relation rel = table_open(DatabaseRelationId, AccessShareLock);
 	TableScanDesc scan = table_beginscan_catalog(rel, 0, NULL);
 	HeapTuple tuple;
-	Oid oid = InvalidOid;
+	Oid found = InvalidOid;
 
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database row = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (strcmp(NameStr(row->datname), name) == 0 && row->datallowconn)
-			oid = row->oid;
+		if (name != NULL ? strcmp(NameStr(row->datname), name) == 0 && row->datallowconn
+						 : row->oid == oid)
+			found = row->oid;
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return oid;
-}
-
-static int
-slot_of(Oid oid)
-{
-	WorkerShared *shared = eduai_core_worker_shared;
-	int found = -1;
-
-	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < EDUAI_MAX_DATABASES && found < 0; i++)
-		if (shared->databases[i].oid == oid)
-			found = i;
-	for (int i = 0; i < EDUAI_MAX_DATABASES && found < 0; i++)
-		if (!OidIsValid(shared->databases[i].oid))
-		{
-			shared->databases[i].oid = oid;
-			found = i;
-		}
-	LWLockRelease(&eduai_core_worker_lock->lock);
-	if (found < 0)
-		ereport(LOG, (errmsg("eduai serves at most %d databases", EDUAI_MAX_DATABASES)));
 	return found;
 }
 
@@ -167,6 +147,63 @@ reap(int d, TimestampTz now)
 	}
 }
 
+static int
+slot_with(Oid oid)
+{
+	for (int d = 0; d < EDUAI_MAX_DATABASES; d++)
+		if (eduai_core_worker_shared->databases[d].oid == oid)
+			return d;
+	return -1;
+}
+
+/* frees the slots of databases that are no more and whose workers have gone */
+static void
+free_dropped(TimestampTz now)
+{
+	for (int d = 0; d < EDUAI_MAX_DATABASES; d++)
+	{
+		DatabaseSlot *db = &eduai_core_worker_shared->databases[d];
+		bool any = false;
+
+		if (!OidIsValid(db->oid) || OidIsValid(find_database(NULL, db->oid)))
+			continue;
+		reap(d, now);
+		for (int k = 0; k < eduai_core_worker_kinds(); k++)
+			any |= handles[d][k] != NULL;
+		if (any)
+			continue;
+		ended_at[d] = 0;
+		ended_absent[d] = false;
+		pg_atomic_write_u32(&db->absent_mark, 0);
+		LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+		db->stopped = false;
+		db->oid = InvalidOid;
+		LWLockRelease(&eduai_core_worker_lock->lock);
+	}
+}
+
+/* the slot of a database, made if need be; -1 when all are taken.  Only the launcher writes oids. */
+static int
+slot_of(Oid oid, TimestampTz now)
+{
+	int d = slot_with(oid);
+
+	if (d >= 0)
+		return d;
+	if (slot_with(InvalidOid) < 0)
+		free_dropped(now);
+	d = slot_with(InvalidOid);
+	if (d < 0)
+	{
+		ereport(LOG, (errmsg("eduai serves at most %d databases", EDUAI_MAX_DATABASES)));
+		return -1;
+	}
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	eduai_core_worker_shared->databases[d].oid = oid;
+	LWLockRelease(&eduai_core_worker_lock->lock);
+	return d;
+}
+
 /* ms until the workers of a database may be started, 0 for now */
 static long
 patience(int d, TimestampTz now)
@@ -183,8 +220,8 @@ patience(int d, TimestampTz now)
 static long
 serve(const char *name, TimestampTz now)
 {
-	Oid oid = connectable_database(name);
-	int d = OidIsValid(oid) ? slot_of(oid) : -1;
+	Oid oid = find_database(name, InvalidOid);
+	int d = OidIsValid(oid) ? slot_of(oid, now) : -1;
 	DatabaseSlot *db;
 	long wait;
 

@@ -18,7 +18,6 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 #include "commands/dbcommands.h"
 
 #define MAX_REPORTERS 16
@@ -113,16 +112,8 @@ static bool
 database_is_served(void)
 {
 	char *mine = get_database_name(MyDatabaseId);
-	char *list = pstrdup(eduai_core_worker_databases());
-	List *names;
-	ListCell *cell;
 
-	if (mine == NULL || !SplitGUCList(list, ',', &names))
-		return false;
-	foreach (cell, names)
-		if (strcmp(lfirst(cell), mine) == 0)
-			return true;
-	return false;
+	return mine != NULL && eduai_core_worker_serves(mine);
 }
 
 static void

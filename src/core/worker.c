@@ -21,6 +21,7 @@
 #include "postmaster/bgworker.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 #include "utils/wait_event.h"
 
 WorkerShared *eduai_core_worker_shared = NULL;
@@ -35,6 +36,7 @@ static uint32 pending_kinds = 0;
 static bool pending_change = false;
 static bool pending_launcher = false;
 static bool pending_drop = false;
+static SubTransactionId drop_subxact;
 
 static object_access_hook_type prev_object_access = NULL;
 
@@ -99,6 +101,22 @@ char *
 eduai_core_worker_databases(void)
 {
 	return databases_setting;
+}
+
+bool
+eduai_core_worker_serves(const char *database)
+{
+	char *list = pstrdup(databases_setting);
+	List *names = NIL;
+	ListCell *cell;
+	bool found = false;
+
+	if (SplitGUCList(list, ',', &names))
+		foreach (cell, names)
+			found |= strcmp(lfirst(cell), database) == 0;
+	list_free(names);
+	pfree(list);
+	return found;
 }
 
 DatabaseSlot *
@@ -195,8 +213,23 @@ on_object_access(ObjectAccessType access, Oid classid, Oid objectid, int subid, 
 		char *name = get_extension_name(objectid);
 
 		if (name != NULL && strcmp(name, "eduai") == 0)
+		{
 			pending_drop = true;
+			drop_subxact = GetCurrentSubTransactionId();
+		}
 	}
+}
+
+/* DROP EXTENSION in a savepoint that is rolled back has not happened */
+static void
+on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
+{
+	if (!pending_drop || mine != drop_subxact)
+		return;
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		pending_drop = false;
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		drop_subxact = parent;
 }
 
 void
@@ -212,7 +245,8 @@ eduai_core_worker_init(void)
 										 .rank = EDUAI_RANK_WORKER,
 										 .commit = on_commit,
 										 .abort = forget_pending,
-										 .prepare = forget_pending};
+										 .prepare = forget_pending,
+										 .subxact = on_subxact};
 	BackgroundWorker launcher = {0};
 
 	DefineCustomStringVariable(

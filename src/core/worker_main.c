@@ -41,6 +41,7 @@ static WaitEventSet *wait_set = NULL;
 static uint32 seen_requests = 0;
 static uint32 seen_changes = 0;
 static bool reloaded = false;
+static bool unserved = false; /* eduai.database names this database no more */
 
 static void
 detach(int code, Datum arg)
@@ -237,6 +238,7 @@ eduai_core_worker_wait(long timeout_ms)
 		ProcessConfigFile(PGC_SIGHUP);
 		pin_settings();
 		reloaded = true;
+		unserved = !eduai_core_worker_serves(MyBgworkerEntry->bgw_extra);
 	}
 	return wakes;
 }
@@ -264,7 +266,7 @@ eduai_core_worker_reconfigured(void)
 bool
 eduai_core_worker_should_stop(void)
 {
-	return my_database->stopped || eduai_core_worker_absent(my_database);
+	return unserved || my_database->stopped || eduai_core_worker_absent(my_database);
 }
 
 int64

@@ -2,8 +2,8 @@
  * worker_shared.h: what the launcher, the workers and their callers share.
  * Private to core/worker*.c and core/launcher.c.
  *
- * A database keeps its slot for the life of the server; only the launcher
- * makes slots.  The lock guards name, oid, state, pid, proc, stopped and the
+ * A database keeps its slot until it is dropped and the slot is wanted by
+ * another; only the launcher makes and frees slots.  The lock guards name, oid, state, pid, proc, stopped and the
  * like; the counters and requests are atomics.  proc is read without the lock
  * in commit callbacks: a latch set for nothing is harmless.
  */
@@ -67,6 +67,9 @@ extern LWLockPadded *eduai_core_worker_lock;
 extern const EduaiWorkerKind *eduai_core_worker_kind(int index);
 extern int eduai_core_worker_kinds(void);
 extern char *eduai_core_worker_databases(void);
+
+/* Does eduai.database name it? */
+extern bool eduai_core_worker_serves(const char *database);
 
 /* The slot of a database; NULL when it has none.  The caller holds the lock, or needs no more than a hint. */
 extern DatabaseSlot *eduai_core_worker_database(Oid oid);

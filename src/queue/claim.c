@@ -116,7 +116,7 @@ read_claimed(uint64 row, MemoryContext parent, ClaimedTask *t)
 	MemoryContext old;
 	bool isnull;
 
-	t->context = AllocSetContextCreate(parent, "eduai call", ALLOCSET_SMALL_SIZES);
+	t->context = AllocSetContextCreate(parent, "eduai call", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(t->context);
 	t->task_id = eduai_core_int64(row, 1, 0);
 	t->tenant = eduai_core_text(row, 2);

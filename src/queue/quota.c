@@ -17,12 +17,14 @@
 #include "common/hashfn.h"
 #include "core/lock.h"
 #include "core/plan.h"
+#include "core/privilege.h"
 #include "core/shmem.h"
 #include "core/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "queue/quota.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define PLACES       4096
@@ -31,7 +33,7 @@
 typedef struct TenantCount
 {
 	Oid database; /* InvalidOid: free */
-	bool counted; /* count starts from the table's rows */
+	Oid relation; /* eduai.task when its rows were counted; InvalidOid: not yet */
 	char tenant[NAMEDATALEN];
 	pg_atomic_uint64 count; /* as int64 */
 } TenantCount;
@@ -174,25 +176,26 @@ count_rows(const char *tenant)
 }
 
 /*
- * The first use of a tenant since the server started.  Everybody who enqueues
- * or finishes for it comes through here, so under the session lock no other
- * transaction can have uncounted tasks, but prepared ones.
+ * The first use of a tenant since the server started, or since the extension
+ * was created anew.  Everybody who enqueues or finishes for it comes through
+ * here, so under the session lock no other transaction can have uncounted
+ * tasks, but prepared ones.
  */
 static void
-start_counting(TenantCount *place, const char *tenant)
+start_counting(TenantCount *place, const char *tenant, Oid relation)
 {
 	uint64 key = eduai_core_lock_key(tenant, "quota");
 
 	(void) eduai_core_lock_session(EDUAI_LOCK_QUOTA, key, false);
 	PG_TRY();
 	{
-		if (!place->counted)
+		if (place->relation != relation)
 		{
 			int64 rows = count_rows(tenant);
 
 			pg_atomic_write_u64(&place->count, rows);
 			LWLockAcquire(&table_lock->lock, LW_EXCLUSIVE);
-			place->counted = true;
+			place->relation = relation;
 			LWLockRelease(&table_lock->lock);
 		}
 	}
@@ -207,9 +210,10 @@ static TenantCount *
 place_of(const char *tenant)
 {
 	static TenantCount *last = NULL; /* places are never given up */
+	Oid relation = get_relname_relid("task", eduai_core_schema());
 	TenantCount *place;
 
-	if (last != NULL && last->counted && strcmp(last->tenant, tenant) == 0)
+	if (last != NULL && last->relation == relation && strcmp(last->tenant, tenant) == 0)
 		return last;
 	LWLockAcquire(&table_lock->lock, LW_EXCLUSIVE);
 	place = find_place(tenant);
@@ -219,8 +223,8 @@ place_of(const char *tenant)
 		place->database = MyDatabaseId;
 	}
 	LWLockRelease(&table_lock->lock);
-	if (!place->counted)
-		start_counting(place, tenant);
+	if (place->relation != relation)
+		start_counting(place, tenant, relation);
 	last = place;
 	return place;
 }

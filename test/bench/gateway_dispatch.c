@@ -276,10 +276,10 @@ round_of_tasks(int n, double *enqueue_rate)
 	for (int client = 0; client < 2; client++)
 		wait(NULL);
 	*enqueue_rate = n / ((wall_us() - start) / 1e6);
-	while (ask_int(
-			   db,
-			   "SELECT count(*) FROM eduai.task WHERE state IN ('ready', 'running', 'scheduled')") >
-		   0)
+	/* by the partial indexes: a count would take the server's time from the tasks */
+	while (ask_int(db, "SELECT (EXISTS (SELECT FROM eduai.task WHERE state = 'ready') "
+					   "OR EXISTS (SELECT FROM eduai.task WHERE state = 'running') "
+					   "OR EXISTS (SELECT FROM eduai.task WHERE state = 'scheduled'))::int") > 0)
 	{
 		if (wall_us() > give_up)
 			fail("the tasks did not end within 300 s");
