@@ -151,6 +151,22 @@ is(value("SELECT state, result ? 'text', error->>'code', error->'on_result'->>'m
 is(value("SELECT count(*) FROM comment WHERE task_id = $id"), '0', 'what the handler wrote is undone');
 is(value(q{SELECT eduai.stream_version('learner-handler')}), '1', 'and nothing else is');
 
+# ---- a handler that goes on ----
+
+# It appends an event and enqueues a task about what it was told, in the commit
+# that records the result.
+value(q{CREATE FUNCTION go_on(t eduai.task_status) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM eduai.append_event('learner-' || t.user_id, 'note', jsonb_build_object('about', t.task_id), user_id => t.user_id);
+	PERFORM eduai.enqueue('chat', '{"model": "sim-chat", "user": "went-on", "messages": [{"role": "user", "content": "And now?"}]}',
+		user_id => t.user_id, metadata => jsonb_build_object('after', t.task_id)); END $$});
+$id = value("SELECT eduai.enqueue('chat', " . payload('goes-on') . ", user_id => 'goes-on', on_result => 'public.go_on')");
+is(value("SELECT state, error FROM eduai.wait_task($id, '20 s')"), 'completed|', 'a handler appends and enqueues');
+my $next = value("SELECT task_id FROM eduai.task WHERE metadata->>'after' = '$id'");
+is(value("SELECT state FROM eduai.wait_task($next, '20 s')"), 'completed', 'the task that it enqueued runs');
+is(value(q{SELECT string_agg(event_type, ' ' ORDER BY version) FROM eduai.read_stream('learner-goes-on')}),
+	'ai_feedback_given note ai_feedback_given', 'its event stands between the two answers');
+is(requests('went-on'), 1, 'by one request');
+
 # ---- an ordinary role ----
 
 value(q{CREATE ROLE app IN ROLE eduai_app; GRANT INSERT ON submission, comment TO app});
