@@ -7,6 +7,7 @@
 #define EDUAI_CORE_COMPAT_H
 
 #include "postgres.h"
+#include "access/genam.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -60,6 +61,17 @@ eduai_string_to_qualified_name_list(const char *name)
 	return stringToQualifiedNameList(name, NULL);
 #else
 	return stringToQualifiedNameList(name);
+#endif
+}
+
+/* PG18: an index scan may be instrumented. */
+static inline IndexScanDesc
+eduai_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
 #endif
 }
 

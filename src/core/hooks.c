@@ -36,6 +36,15 @@ eduai_core_append_hooks_register(const EduaiAppendHooks *hooks)
 	nappend++;
 }
 
+bool
+eduai_core_append_wanted(const EduaiAppendBatch *batch)
+{
+	for (int i = 0; i < nappend; i++)
+		if (append_hooks[i]->wants == NULL || append_hooks[i]->wants(batch))
+			return true;
+	return false;
+}
+
 void
 eduai_core_append_before(EduaiAppendBatch *batch)
 {

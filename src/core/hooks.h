@@ -24,7 +24,8 @@ typedef struct EduaiEvent
 	Jsonb *data;
 	Jsonb *metadata;
 	pg_uuid_t event_id;
-	bool own_id; /* the id was made by eduai, not given */
+	bool own_id;        /* the id is made by eduai at insertion, not given */
+	int schema_version; /* of the type, set by events */
 	TimestampTz occurred_at;
 	TimestampTz recorded_at;
 	int64 version; /* set once the stream is locked */
@@ -36,12 +37,15 @@ typedef struct EduaiAppendBatch
 	EduaiEvent *events;
 	int nevents;
 	bool nowait; /* never wait for a lock: give up instead */
+	bool own;    /* written by eduai itself: not checked against the types' schemas */
 } EduaiAppendBatch;
 
 typedef struct EduaiAppendHooks
 {
 	const char *name;
 	int rank;
+	/* whether the batch is of interest: decided from it alone, without SQL */
+	bool (*wants)(const EduaiAppendBatch *batch);
 	/* before any lock; may raise (consent, erasure) or replace data (encryption) */
 	void (*before)(EduaiAppendBatch *batch);
 	/* after the streams' locks; false only with batch->nowait */
@@ -51,6 +55,8 @@ typedef struct EduaiAppendHooks
 } EduaiAppendHooks;
 
 extern void eduai_core_append_hooks_register(const EduaiAppendHooks *hooks);
+/* Whether any hook wants the batch: only then are the others called, inside SPI, as the owner. */
+extern bool eduai_core_append_wanted(const EduaiAppendBatch *batch);
 extern void eduai_core_append_before(EduaiAppendBatch *batch);
 extern bool eduai_core_append_lock(EduaiAppendBatch *batch);
 extern void eduai_core_append_after(EduaiAppendBatch *batch);

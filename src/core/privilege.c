@@ -13,13 +13,17 @@
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 /*
  * pg_temp is named, and last: unnamed it would be searched first, and a
  * caller's temporary type "text" would stand for ours.
  */
 #define SAFE_PATH "pg_catalog, pg_temp"
+
+static Oid schema_oid = InvalidOid; /* InvalidOid: to be looked up */
 
 /* pg_extension has no syscache; the schema's oid says when to look again */
 static Oid known_schema = InvalidOid;
@@ -45,10 +49,24 @@ extension_owner(void)
 	return owner;
 }
 
+static void
+forget_schema(Datum arg, int cacheid, uint32 hashvalue)
+{
+	schema_oid = InvalidOid;
+}
+
+/* An append asks five times: the syscache's own look-up would be a fiftieth of it. */
 Oid
 eduai_core_schema(void)
 {
-	return get_namespace_oid("eduai", false);
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterSyscacheCallback(NAMESPACENAME, forget_schema, (Datum) 0);
+	registered = true;
+	if (!OidIsValid(schema_oid))
+		schema_oid = get_namespace_oid("eduai", false);
+	return schema_oid;
 }
 
 Oid

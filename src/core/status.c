@@ -135,12 +135,13 @@ put_worker(EduaiJson *j, int kind, WorkerSlot *slot)
 	eduai_core_json_close_object(j);
 }
 
-static void
-report_absent_worker(EduaiHealth *health, int kind, DatabaseSlot *db)
+/* Why no worker can run here; false when there is no such reason. */
+static bool
+report_no_workers(EduaiHealth *health, DatabaseSlot *db)
 {
-	const char *name = eduai_core_worker_kind(kind)->name;
+	bool served = database_is_served();
 
-	if (!database_is_served())
+	if (!served)
 		eduai_core_health_problem(
 			health, "database_not_served", "critical", 0,
 			"eduai.database does not name this database, so nothing is dispatched.",
@@ -149,10 +150,30 @@ report_absent_worker(EduaiHealth *health, int kind, DatabaseSlot *db)
 		eduai_core_health_problem(health, "workers_stopped", "critical", 0,
 								  "The workers were stopped by stop_workers().",
 								  "Call eduai.start_workers().");
-	else
-		eduai_core_health_problem(
-			health, "worker_not_running", "critical", 0, psprintf("The %s is not running.", name),
-			"Look for its error in the server log; see also max_worker_processes.");
+	return !served || (db != NULL && db->stopped);
+}
+
+static void
+report_absent_worker(EduaiHealth *health, int kind)
+{
+	eduai_core_health_problem(
+		health, "worker_not_running", "critical", 0,
+		psprintf("The %s is not running.", eduai_core_worker_kind(kind)->name),
+		"Look for its error in the server log; see also max_worker_processes.");
+}
+
+static void
+report_each_worker(EduaiHealth *health, EduaiJson *j, DatabaseSlot *db)
+{
+	bool told = report_no_workers(health, db);
+
+	for (int k = 0; k < eduai_core_worker_kinds(); k++)
+	{
+		if (db != NULL)
+			put_worker(j, k, &db->workers[k]);
+		if (!told && (db == NULL || db->workers[k].state != WORKER_RUNNING))
+			report_absent_worker(health, k);
+	}
 }
 
 /* "workers" is an array, so it is built inside an object and taken out */
@@ -167,13 +188,7 @@ report_workers(EduaiHealth *health, EduaiJson *j)
 								  "eduai is not in shared_preload_libraries.",
 								  "Add it and restart the server.");
 	else
-		for (int k = 0; k < eduai_core_worker_kinds(); k++)
-		{
-			if (db != NULL)
-				put_worker(j, k, &db->workers[k]);
-			if (db == NULL || db->workers[k].state != WORKER_RUNNING)
-				report_absent_worker(health, k, db);
-		}
+		report_each_worker(health, j, db);
 	eduai_core_json_close_array(j);
 }
 

@@ -77,4 +77,10 @@ extern int64 eduai_core_worker_epoch(void);
 /* Settings changed: true once after a SIGHUP. */
 extern bool eduai_core_worker_reloaded(void);
 
+/*
+ * Nothing that a database or the server has set may bend what a worker does:
+ * done for workers, again after each SIGHUP; for other background processes.
+ */
+extern void eduai_core_worker_pin_settings(void);
+
 #endif

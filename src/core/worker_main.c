@@ -67,9 +67,8 @@ attach(int64 epoch)
 	LWLockRelease(&eduai_core_worker_lock->lock);
 }
 
-/* nothing that a database or the server has set may bend what a worker does */
-static void
-pin_settings(void)
+void
+eduai_core_worker_pin_settings(void)
 {
 	static const char *const pins[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
@@ -168,7 +167,7 @@ eduai_core_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(detach, (Datum) 0);
 	BackgroundWorkerInitializeConnectionByOid(my_database->oid, InvalidOid, 0);
-	pin_settings();
+	eduai_core_worker_pin_settings();
 
 	be_the_only_one(kind);
 	installs = pg_atomic_read_u32(&my_database->installs);
@@ -236,7 +235,7 @@ eduai_core_worker_wait(long timeout_ms)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		pin_settings();
+		eduai_core_worker_pin_settings();
 		reloaded = true;
 		unserved = !eduai_core_worker_serves(MyBgworkerEntry->bgw_extra);
 	}

@@ -2,7 +2,8 @@
  * xact.h: the one transaction callback.
  *
  * Rooms register their hooks with a rank; lower ranks run first, at every
- * event.  The cache's judgement has the highest rank of all.
+ * event.  The cache's judgement is the last that may raise; locks, which end
+ * what keeps others waiting, come after all.
  *
  * What a hook may do: pre_commit and pre_prepare may raise and may run SQL.
  * commit, abort and prepare run after the decision: they must not raise,
@@ -20,7 +21,9 @@
 #define EDUAI_RANK_QUEUE       30
 #define EDUAI_RANK_GATEWAY     40
 #define EDUAI_RANK_WORKER      80
+#define EDUAI_RANK_FEED        85 /* draws positions: as late as can be */
 #define EDUAI_RANK_CACHE       90
+#define EDUAI_RANK_LOCKS       95
 
 typedef struct EduaiXactHooks
 {

@@ -6,16 +6,16 @@
  * primary key.  The probe uses the latest snapshot: what the lock waited for
  * may have been committed after a REPEATABLE READ transaction's snapshot.
  *
- * Order within a call: check, hooks' before, locks (ids, streams, hooks'),
- * versions, one INSERT for all rows, hooks' after.  Everything that can be
- * refused or can wait comes before the first write.
+ * Order within a call: check, room for locks, hooks' before, locks (ids,
+ * streams, hooks'), versions, the rows and their note for the order, hooks'
+ * after.  Everything that can be refused or can wait comes before the first
+ * write.
  *
  * Caveat: a caller that writes eduai.event by other means takes no lock and
  * can make an append fail with 23505; nobody is granted that.
  */
 #include "postgres.h"
 
-#include "core/plan.h"
 #include "core/privilege.h"
 #include "core/clock.h"
 #include "core/errors.h"
@@ -23,6 +23,10 @@
 #include "core/lock.h"
 #include "core/pause.h"
 #include "events/append.h"
+#include "events/event_type.h"
+#include "events/lock_count.h"
+#include "events/order.h"
+#include "events/position.h"
 #include "events/repeat.h"
 #include "events/store.h"
 #include "events/validate.h"
@@ -41,64 +45,8 @@ typedef struct StreamRuns
 {
 	StreamRun *runs;
 	int nruns;
+	EduaiEvent **events; /* all of the batch, sorted by stream */
 } StreamRuns;
-
-static int
-compare_keys(const void *a, const void *b)
-{
-	uint64 x = *(const uint64 *) a;
-	uint64 y = *(const uint64 *) b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Sorts the keys and counts the distinct ones. */
-static int
-count_distinct(uint64 *keys, int n)
-{
-	int distinct = 0;
-
-	qsort(keys, n, sizeof(uint64), compare_keys);
-	for (int i = 0; i < n; i++)
-		if (i == 0 || keys[i] != keys[i - 1])
-			distinct++;
-	return distinct;
-}
-
-static void
-check_lock_count(const EduaiAppendBatch *batch)
-{
-	uint64 *keys;
-	int streams;
-	int learners = 0;
-	int ids = 0;
-
-	if (batch->nevents * 3 <= EDUAI_EVENTS_MAX_LOCKS)
-		return;
-	keys = palloc(sizeof(uint64) * batch->nevents);
-	for (int i = 0; i < batch->nevents; i++)
-		keys[i] = eduai_core_lock_key(batch->tenant, batch->events[i].stream);
-	streams = count_distinct(keys, batch->nevents);
-	for (int i = 0; i < batch->nevents; i++)
-	{
-		const EduaiEvent *event = &batch->events[i];
-
-		if (event->user_id)
-			keys[learners++] = eduai_core_lock_key(batch->tenant, event->user_id);
-		ids += event->own_id ? 0 : 1;
-	}
-	learners = count_distinct(keys, learners);
-	pfree(keys);
-	if (streams + learners + ids > EDUAI_EVENTS_MAX_LOCKS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many streams, learners and event ids in one call: %d",
-						streams + learners + ids),
-				 errdetail("It names %d streams, %d learners and %d event ids; the limit is %d "
-						   "in all.",
-						   streams, learners, ids, EDUAI_EVENTS_MAX_LOCKS),
-				 errhint("Append in several calls.")));
-}
 
 static Jsonb *
 empty_object(void)
@@ -126,8 +74,6 @@ complete_events(EduaiAppendBatch *batch)
 			event->occurred_at = now;
 		event->recorded_at = now;
 		event->version = 0;
-		if (event->own_id)
-			eduai_core_uuid7(event->event_id.data);
 		if (empty == NULL && (event->data == NULL || event->metadata == NULL))
 			empty = empty_object();
 		if (event->data == NULL)
@@ -152,8 +98,8 @@ compare_streams(const void *a, const void *b)
 static StreamRuns
 group_by_stream(const EduaiAppendBatch *batch)
 {
-	StreamRuns streams = {palloc(sizeof(StreamRun) * batch->nevents), 0};
 	EduaiEvent **events = palloc(sizeof(EduaiEvent *) * batch->nevents);
+	StreamRuns streams = {palloc(sizeof(StreamRun) * batch->nevents), 0, events};
 
 	for (int i = 0; i < batch->nevents; i++)
 		events[i] = &batch->events[i];
@@ -217,24 +163,27 @@ number_events(StreamRuns *streams, const int64 *expected_version)
 
 /* Appends events that are all new. */
 static bool
-append_new(EduaiAppendBatch *batch, const int64 *expected_version)
+append_new(EduaiAppendBatch *batch, const int64 *expected_version, bool hooks)
 {
 	StreamRuns streams = group_by_stream(batch);
 
-	if (!lock_streams(batch, &streams) || !eduai_core_append_lock(batch))
+	if (!lock_streams(batch, &streams) || (hooks && !eduai_core_append_lock(batch)))
 		return false;
 	EDUAI_PAUSE("events_append_locked");
 	find_versions(batch, &streams);
 	number_events(&streams, expected_version);
-	eduai_events_insert(batch);
+	eduai_events_insert(batch, streams.events);
+	eduai_events_order_note(batch);
 	EDUAI_PAUSE("events_append_inserted");
-	eduai_core_append_after(batch);
+	if (hooks)
+		eduai_core_append_after(batch);
 	return true;
 }
 
 /* Appends those of the batch that are new; the others take over what is known. */
 static bool
-append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *expected_version)
+append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *expected_version,
+			bool hooks)
 {
 	EduaiAppendBatch rest = *batch;
 	int next = 0;
@@ -244,7 +193,7 @@ append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *e
 	for (int i = 0; i < batch->nevents; i++)
 		if (repeat[i] == EDUAI_EVENTS_NEW)
 			rest.events[next++] = batch->events[i];
-	if (nnew > 0 && !append_new(&rest, expected_version))
+	if (nnew > 0 && !append_new(&rest, expected_version, hooks))
 		return false;
 	next = 0;
 	for (int i = 0; i < batch->nevents; i++)
@@ -257,6 +206,7 @@ append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *e
 			source = &batch->events[repeat[i]];
 		else
 			continue;
+		batch->events[i].event_id = source->event_id;
 		batch->events[i].version = source->version;
 		batch->events[i].occurred_at = source->occurred_at;
 		batch->events[i].recorded_at = source->recorded_at;
@@ -264,29 +214,67 @@ append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *e
 	return true;
 }
 
-/* What eduai_events_append() does inside SPI. */
+/* What is stored already was checked when it was new. */
+static void
+check_types(EduaiAppendBatch *batch, const int *repeat)
+{
+	EduaiEventsPlace place;
+
+	if (batch->nevents > 1)
+		eduai_events_place_push(&place, batch->nevents);
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		EduaiEvent *event = &batch->events[i];
+
+		place.number = i + 1;
+		if (repeat[i] == EDUAI_EVENTS_NEW)
+			event->schema_version =
+				eduai_events_type_check(event->event_type, batch->own ? NULL : event->data);
+	}
+	if (batch->nevents > 1)
+		eduai_events_place_pop(&place);
+}
+
 static bool
-append_connected(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted)
+append_checked(EduaiAppendBatch *batch, const int64 *expected_version, bool hooks, int64 *inserted)
 {
 	bool *time_given = complete_events(batch);
 	int *repeat = palloc(sizeof(int) * batch->nevents);
 	int nnew = 0;
 
-	eduai_core_append_before(batch);
+	if (hooks)
+		eduai_core_append_before(batch);
 	if (!eduai_events_find_repeats(batch, time_given, repeat))
 		return false;
+	check_types(batch, repeat);
 	for (int i = 0; i < batch->nevents; i++)
 		nnew += repeat[i] == EDUAI_EVENTS_NEW ? 1 : 0;
 	*inserted = nnew;
 	if (nnew == batch->nevents)
-		return append_new(batch, expected_version);
-	return append_rest(batch, repeat, nnew, expected_version);
+		return append_new(batch, expected_version, hooks);
+	return append_rest(batch, repeat, nnew, expected_version, hooks);
+}
+
+/* The hooks run SQL, as the owner; an append that nobody else takes part in does not. */
+static bool
+append_with_hooks(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted)
+{
+	EduaiPrivilege saved;
+	bool done;
+
+	if (!eduai_core_append_wanted(batch))
+		return append_checked(batch, expected_version, false, inserted);
+	eduai_core_enter(&saved);
+	SPI_connect();
+	done = append_checked(batch, expected_version, true, inserted);
+	SPI_finish();
+	eduai_core_leave(&saved);
+	return done;
 }
 
 bool
 eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted)
 {
-	EduaiPrivilege saved;
 	int64 nnew = 0;
 	bool done = true;
 
@@ -296,15 +284,11 @@ eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int6
 						errmsg("invalid expected_version %lld", (long long) *expected_version),
 						errhint("Use 0 for a stream that must not exist, NULL for any version.")));
 	eduai_events_check(batch);
-	check_lock_count(batch);
-	if (batch->nevents > 0)
-	{
-		eduai_core_enter(&saved);
-		SPI_connect();
-		done = append_connected(batch, expected_version, &nnew);
-		SPI_finish();
-		eduai_core_leave(&saved);
-	}
+	eduai_events_position_prepare();
+	if (!eduai_events_expect_locks(batch))
+		done = false;
+	else if (batch->nevents > 0)
+		done = append_with_hooks(batch, expected_version, &nnew);
 	if (inserted)
 		*inserted = done ? nnew : 0;
 	return done;

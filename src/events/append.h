@@ -10,13 +10,6 @@
 #include "postgres.h"
 #include "core/hooks.h"
 
-/*
- * Streams, event ids given by the caller and learners that one call may name,
- * counted together: each is a lock held to the end of the transaction, and the
- * server's lock table is shared by all sessions.
- */
-#define EDUAI_EVENTS_MAX_LOCKS 5000
-
 /* occurred_at of an event whose time is the time of recording. */
 #define EDUAI_EVENTS_NOW DT_NOBEGIN
 
@@ -41,11 +34,12 @@
  * false, with nothing written, when one of them is not free; otherwise it
  * waits and returns true.
  *
- * Switches to the extension's owner by itself and connects to SPI; the append
- * hooks run there.  May be called inside another SPI connection.
+ * Where an append hook wants the batch, switches to the extension's owner by
+ * itself and connects to SPI; the hooks run there.  May be called inside
+ * another SPI connection.
  *
- * Raises 22004, 22023 (bad input), 25006 (read-only), 54000 (too many locks),
- * UE001, UE006 and what the hooks raise.
+ * Raises 22004, 22023 (bad input), 23514 (the type's JSON Schema), 25006
+ * (read-only), UE001, UE006, UE011 and what the hooks raise.
  */
 extern bool
 eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted);

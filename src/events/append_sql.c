@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 PG_FUNCTION_INFO_V1(eduai_append_event);
@@ -38,14 +39,20 @@ json_arg(FunctionCallInfo fcinfo, int n)
 static Datum
 appended_row(FunctionCallInfo fcinfo, const EduaiEvent *event)
 {
-	TupleDesc desc;
 	Datum values[3] = {UUIDPGetDatum(&event->event_id), CStringGetTextDatum(event->stream),
 					   Int64GetDatum(event->version)};
 	bool nulls[3] = {false, false, false};
+	/* the type from the call's expression: looking the function up costs more than the row */
+	Oid type = get_fn_expr_rettype(fcinfo->flinfo);
+	TupleDesc desc;
+	Datum row;
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "the result type is not composite");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	if (!OidIsValid(type))
+		type = get_func_rettype(fcinfo->flinfo->fn_oid);
+	desc = lookup_rowtype_tupdesc(type, -1);
+	row = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	ReleaseTupleDesc(desc);
+	return row;
 }
 
 /*

@@ -12,7 +12,17 @@
 #include "core/json.h"
 #include "core/lock.h"
 #include "events/append.h"
+#include "events/compact.h"
+#include "events/event_type.h"
 #include "events/events.h"
+#include "events/heads.h"
+#include "events/order.h"
+#include "events/partition.h"
+#include "events/passed.h"
+#include "events/projector.h"
+#include "events/shared.h"
+#include "events/snapshot.h"
+#include "events/standby.h"
 #include "events/validate.h"
 
 static char *
@@ -91,7 +101,7 @@ try_lock(const EduaiTaskResult *result)
 static void
 record_tenant(const EduaiTaskResult *results, int first, int n)
 {
-	EduaiAppendBatch batch = {.tenant = results[first].tenant, .nowait = true};
+	EduaiAppendBatch batch = {.tenant = results[first].tenant, .nowait = true, .own = true};
 
 	batch.events = palloc(sizeof(EduaiEvent) * (n - first));
 	for (int i = first; i < n; i++)
@@ -125,5 +135,15 @@ static const EduaiResultHooks result_hooks = {"events", try_lock, record};
 void
 eduai_events_init(void)
 {
+	eduai_events_shared_init();
+	eduai_events_order_init();
+	eduai_events_heads_init();
+	eduai_events_partition_init();
+	eduai_events_projector_init();
+	eduai_events_standby_init();
+	eduai_events_compact_init();
 	eduai_core_result_hooks_register(&result_hooks);
+	eduai_events_type_init();
+	eduai_events_passed_init();
+	eduai_events_snapshot_init();
 }

@@ -1,90 +1,130 @@
 /*
  * read.c: read_stream() and stream_version().
+ *
+ * A stream's first versions may be compacted and the rest is hot; both are
+ * read in the snapshot of the calling statement, which shows an event in
+ * exactly one of the two.
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
-#include "core/plan.h"
-#include "core/privilege.h"
 #include "core/tenant.h"
+#include "events/block.h"
+#include "events/read.h"
+#include "events/store.h"
 #include "events/validate.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
-
-/* a page small enough to hold in memory, large enough to be worth a call */
-#define MAX_PAGE 10000
 
 PG_FUNCTION_INFO_V1(eduai_read_stream);
 PG_FUNCTION_INFO_V1(eduai_stream_version);
 
-/* The columns of eduai.event_record; a position exists once the feed orders. */
-#define RECORD_COLUMNS                                                                          \
-	"NULL::bigint, event_id, stream, version, event_type, user_id, session_id, data, metadata," \
-	" occurred_at, recorded_at"
+typedef struct ReadRange
+{
+	const char *tenant;
+	const char *stream;
+	int64 from;
+	int64 to;
+	bool backward;
+	int64 limit;
+	Snapshot snapshot;
+	EduaiRecordSink sink;
+	void *arg;
+} ReadRange;
 
-static EduaiPlan forward = {
-	"SELECT " RECORD_COLUMNS " FROM eduai.event"
-	" WHERE tenant_id = $1 AND stream = $2 AND version >= $3 ORDER BY version LIMIT $4",
-	4,
-	{TEXTOID, TEXTOID, INT8OID, INT8OID}};
+static int64
+read_hot(const ReadRange *r, int64 limit)
+{
+	EduaiHotReader *reader = eduai_events_hot_open(r->snapshot);
+	int64 n = eduai_events_hot_read(reader, r->tenant, r->stream, r->from, r->to, r->backward,
+									limit, r->sink, r->arg);
 
-static EduaiPlan backward = {
-	"SELECT " RECORD_COLUMNS " FROM eduai.event"
-	" WHERE tenant_id = $1 AND stream = $2 AND version <= $3 ORDER BY version DESC LIMIT $4",
-	4,
-	{TEXTOID, TEXTOID, INT8OID, INT8OID}};
+	eduai_events_hot_close(reader);
+	return n;
+}
 
-static EduaiPlan last = {"SELECT version FROM eduai.event WHERE tenant_id = $1 AND stream = $2"
-						 " ORDER BY version DESC LIMIT 1",
-						 2,
-						 {TEXTOID, TEXTOID}};
+static int64
+read_blocks(const ReadRange *r, int64 limit)
+{
+	return eduai_events_block_read(r->tenant, r->stream, r->from, r->to, r->backward, limit,
+								   r->snapshot, r->sink, r->arg);
+}
 
-static void
-require_arguments(FunctionCallInfo fcinfo)
+void
+eduai_events_read_stream(const char *tenant, const char *stream, int64 from, int64 to,
+						 bool backward, int64 limit, Snapshot snapshot, EduaiRecordSink sink,
+						 void *arg)
+{
+	ReadRange r = {tenant, stream, from, to, backward, limit, snapshot, sink, arg};
+	int64 n = backward ? read_hot(&r, limit) : read_blocks(&r, limit);
+
+	if (n < limit)
+		(void) (backward ? read_blocks(&r, limit - n) : read_hot(&r, limit - n));
+}
+
+int64
+eduai_events_version(const char *tenant, const char *stream, Snapshot snapshot)
+{
+	EduaiHotReader *reader = eduai_events_hot_open(snapshot);
+	int64 version = eduai_events_hot_version(reader, tenant, stream);
+
+	eduai_events_hot_close(reader);
+	return version > 0 ? version : eduai_events_block_version(tenant, stream, snapshot);
+}
+
+/* ---- SQL ---- */
+
+bool
+eduai_events_put(const EduaiRecord *record, void *arg)
+{
+	ReturnSetInfo *result = arg;
+
+	eduai_events_put_record(result->setResult, result->setDesc, record);
+	return true;
+}
+
+int
+eduai_events_page_size(int32 max_count)
+{
+	if (max_count < 1 || max_count > EDUAI_EVENTS_MAX_PAGE)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid max_count %d", max_count),
+						errhint("Read 1 to %d events at a time.", EDUAI_EVENTS_MAX_PAGE)));
+	return max_count;
+}
+
+static char *
+stream_argument(FunctionCallInfo fcinfo)
 {
 	static const char *const names[] = {"stream", "from_version", "max_count", "backward"};
+	char *stream;
 
 	/* no from_version: from the end that is read first */
 	for (int i = 0; i < PG_NARGS(); i++)
 		if (PG_ARGISNULL(i) && i != 1)
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 							errmsg("%s must not be null", names[i])));
-	eduai_events_check_name("stream", text_to_cstring(PG_GETARG_TEXT_PP(0)), true);
+	stream = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	eduai_events_check_name("stream", stream, true);
+	return stream;
 }
 
 /* read_stream(stream, from_version, max_count, backward) returns setof event_record */
 Datum
 eduai_read_stream(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	EduaiPrivilege saved;
-	bool is_backward;
-	char *tenant;
-	Datum args[4];
-	uint64 n;
+	char *stream = stream_argument(fcinfo);
+	bool backward = PG_GETARG_BOOL(3);
+	int limit = eduai_events_page_size(PG_GETARG_INT32(2));
+	char *tenant = eduai_core_tenant();
+	int64 end = PG_ARGISNULL(1) ? (backward ? PG_INT64_MAX : 1) : PG_GETARG_INT64(1);
 
-	require_arguments(fcinfo);
-	is_backward = PG_GETARG_BOOL(3);
-	if (PG_GETARG_INT32(2) < 1 || PG_GETARG_INT32(2) > MAX_PAGE)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid max_count %d", PG_GETARG_INT32(2)),
-						errhint("Read 1 to %d events at a time.", MAX_PAGE)));
-	tenant = eduai_core_tenant();
 	InitMaterializedSRF(fcinfo, 0);
-	args[0] = CStringGetTextDatum(tenant);
-	args[1] = PG_GETARG_DATUM(0);
-	args[2] = PG_ARGISNULL(1) ? Int64GetDatum(is_backward ? PG_INT64_MAX : 1) : PG_GETARG_DATUM(1);
-	args[3] = Int64GetDatum(PG_GETARG_INT32(2));
-	eduai_core_enter(&saved);
-	SPI_connect();
-	n = eduai_core_query(is_backward ? &backward : &forward, args, NULL);
-	for (uint64 row = 0; row < n; row++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
-	SPI_finish();
-	eduai_core_leave(&saved);
+	eduai_events_read_stream(tenant, stream, backward ? 1 : end, backward ? end : PG_INT64_MAX,
+							 backward, limit, GetActiveSnapshot(), eduai_events_put,
+							 fcinfo->resultinfo);
 	return (Datum) 0;
 }
 
@@ -92,20 +132,8 @@ eduai_read_stream(PG_FUNCTION_ARGS)
 Datum
 eduai_stream_version(PG_FUNCTION_ARGS)
 {
-	EduaiPrivilege saved;
-	char *tenant;
-	Datum args[2];
-	int64 version = 0;
+	char *stream = stream_argument(fcinfo);
+	char *tenant = eduai_core_tenant();
 
-	require_arguments(fcinfo);
-	tenant = eduai_core_tenant();
-	args[0] = CStringGetTextDatum(tenant);
-	args[1] = PG_GETARG_DATUM(0);
-	eduai_core_enter(&saved);
-	SPI_connect();
-	if (eduai_core_query(&last, args, NULL) > 0)
-		version = eduai_core_int64(0, 1, 0);
-	SPI_finish();
-	eduai_core_leave(&saved);
-	PG_RETURN_INT64(version);
+	PG_RETURN_INT64(eduai_events_version(tenant, stream, GetActiveSnapshot()));
 }

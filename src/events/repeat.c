@@ -8,13 +8,14 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "core/errors.h"
 #include "core/lock.h"
-#include "core/plan.h"
+#include "events/block.h"
 #include "events/repeat.h"
+#include "events/store.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 /* An event with a given id: its place in the batch. */
@@ -24,13 +25,15 @@ typedef struct Given
 	int index;
 } Given;
 
-/* tenant_id is kept from the primary key, which would find all of the tenant's events */
-static EduaiPlan find = {
-	"SELECT event_id, stream, version, event_type, user_id, session_id, data, metadata,"
-	" occurred_at, recorded_at"
-	" FROM eduai.event WHERE event_id = ANY ($2) AND tenant_id || '' = $1",
-	2,
-	{TEXTOID, UUIDARRAYOID}};
+/* What matching a batch with the log needs. */
+typedef struct Search
+{
+	EduaiAppendBatch *batch;
+	const bool *time_given;
+	const Given *given;
+	int n;
+	int *repeat;
+} Search;
 
 static int
 compare_given(const void *a, const void *b)
@@ -98,21 +101,27 @@ require_same(const EduaiEvent *event, bool time_given, const EduaiEvent *first)
 			 errhint("Repeat an append with the same content, or give another id.")));
 }
 
-static void
-read_stored(uint64 row, EduaiEvent *event)
+static char *
+optional_cstring(text *value)
 {
-	bool isnull;
+	return value ? text_to_cstring(value) : NULL;
+}
 
-	event->event_id = *DatumGetUUIDP(eduai_core_value(row, 1, &isnull));
-	event->stream = eduai_core_text(row, 2);
-	event->version = eduai_core_int64(row, 3, 0);
-	event->event_type = eduai_core_text(row, 4);
-	event->user_id = eduai_core_text(row, 5);
-	event->session_id = eduai_core_text(row, 6);
-	event->data = DatumGetJsonbP(eduai_core_value(row, 7, &isnull));
-	event->metadata = DatumGetJsonbP(eduai_core_value(row, 8, &isnull));
-	event->occurred_at = DatumGetTimestampTz(eduai_core_value(row, 9, &isnull));
-	event->recorded_at = DatumGetTimestampTz(eduai_core_value(row, 10, &isnull));
+static EduaiEvent
+stored_event(const EduaiRecord *record)
+{
+	return (EduaiEvent){
+		.event_id = record->event_id,
+		.stream = text_to_cstring(record->stream),
+		.version = record->version,
+		.event_type = text_to_cstring(record->event_type),
+		.user_id = optional_cstring(record->user_id),
+		.session_id = optional_cstring(record->session_id),
+		.data = record->data,
+		.metadata = record->metadata,
+		.occurred_at = record->occurred_at,
+		.recorded_at = record->recorded_at,
+	};
 }
 
 /* The events with given ids, sorted by id and place; n is their number. */
@@ -159,16 +168,6 @@ match_each_other(EduaiAppendBatch *batch, const bool *time_given, const Given *g
 	}
 }
 
-static Datum
-id_array(const Given *given, int n)
-{
-	Datum *ids = palloc(sizeof(Datum) * n);
-
-	for (int i = 0; i < n; i++)
-		ids[i] = UUIDPGetDatum(given[i].id);
-	return eduai_core_datum_array(ids, NULL, n, UUIDOID);
-}
-
 /* The first of the events with this id; there is one. */
 static int
 find_given(const Given *given, int n, const pg_uuid_t *id)
@@ -188,28 +187,37 @@ find_given(const Given *given, int n, const pg_uuid_t *id)
 	return given[low].index;
 }
 
-static void
-match_stored(EduaiAppendBatch *batch, const bool *time_given, const Given *given, int n,
-			 int *repeat)
+/* An event that is stored under one of the ids. */
+static bool
+match_record(const EduaiRecord *record, void *arg)
 {
-	Datum args[2] = {CStringGetTextDatum(batch->tenant), id_array(given, n)};
-	uint64 found = eduai_core_run_latest(&find, args, NULL);
+	const Search *search = arg;
+	EduaiEvent stored = stored_event(record);
+	int index = find_given(search->given, search->n, &stored.event_id);
+	EduaiEvent *event = &search->batch->events[index];
 
-	for (uint64 row = 0; row < found; row++)
-	{
-		EduaiEvent stored;
-		EduaiEvent *event;
-		int index;
+	require_same(event, search->time_given[index], &stored);
+	event->version = stored.version;
+	event->occurred_at = stored.occurred_at;
+	event->recorded_at = stored.recorded_at;
+	search->repeat[index] = EDUAI_EVENTS_STORED;
+	return true;
+}
 
-		read_stored(row, &stored);
-		index = find_given(given, n, &stored.event_id);
-		event = &batch->events[index];
-		require_same(event, time_given[index], &stored);
-		event->version = stored.version;
-		event->occurred_at = stored.occurred_at;
-		event->recorded_at = stored.recorded_at;
-		repeat[index] = EDUAI_EVENTS_STORED;
-	}
+static void
+match_stored(Search *search)
+{
+	Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
+	EduaiHotReader *reader = eduai_events_hot_open(latest);
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * search->n);
+
+	for (int i = 0; i < search->n; i++)
+		ids[i] = *search->given[i].id;
+	eduai_events_hot_find(reader, search->batch->tenant, ids, search->n, match_record, search);
+	eduai_events_block_find(search->batch->tenant, ids, search->n, latest, match_record, search);
+	eduai_events_hot_close(reader);
+	UnregisterSnapshot(latest);
+	pfree(ids);
 }
 
 bool
@@ -225,6 +233,6 @@ eduai_events_find_repeats(EduaiAppendBatch *batch, const bool *time_given, int *
 	match_each_other(batch, time_given, given, n, repeat);
 	if (!lock_given(batch, given, n))
 		return false;
-	match_stored(batch, time_given, given, n, repeat);
+	match_stored(&(Search){batch, time_given, given, n, repeat});
 	return true;
 }

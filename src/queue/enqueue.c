@@ -340,7 +340,11 @@ enqueue_many(TaskRequest *task, Jsonb **payloads, char **user_ids, char **keys, 
 	Jsonb **bulk_payloads = palloc(sizeof(Jsonb *) * Max(n, 1));
 	char **bulk_users = palloc(sizeof(char *) * Max(n, 1));
 	int bulk = 0;
+	int nkeys = 0;
 
+	for (int i = 0; i < n; i++)
+		nkeys += keys[i] != NULL ? 1 : 0;
+	(void) eduai_core_lock_expect(nkeys, false);
 	for (int i = 0; i < n; i++)
 	{
 		task->payload = payloads[i];

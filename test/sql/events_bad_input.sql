@@ -102,10 +102,6 @@ SELECT pg_temp.batch($$'{s,s}', '{x,NULL}', '{"{}","{}"}'$$);
 SELECT pg_temp.batch($$'{s,s,s}', '{x,x,x}', '{"{}","{}","[]"}'$$);
 SELECT pg_temp.batch($$'{s,s}', '{x,x}', '{"{}","{}"}', occurred_at => '{NULL,infinity}'$$);
 
--- more locks than one call may take
-SELECT pg_temp.batch($$array_agg('s' || n), array_agg('x'::text), array_agg('{}'::jsonb)) FROM generate_series(1, 5001) n WHERE (true$$);
-SELECT pg_temp.batch($$array_agg('s'::text), array_agg('x'::text), array_agg('{}'::jsonb), array_agg('u' || n), event_ids => array_agg(gen_random_uuid())) FROM generate_series(1, 2500) n WHERE (true$$);
-
 -- reading
 SELECT pg_temp.fails($$SELECT eduai.read_stream(NULL)$$);
 SELECT pg_temp.fails($$SELECT eduai.read_stream('')$$);

@@ -62,7 +62,7 @@ SELECT version FROM eduai.append_event('s', 'x');
 SELECT pg_temp.fails('SELECT * FROM eduai.event');
 SELECT pg_temp.fails('SELECT * FROM eduai.progress');
 SELECT pg_temp.fails($$DELETE FROM eduai.event$$);
-SELECT pg_temp.fails($$INSERT INTO eduai.event_type (event_type) VALUES ('x')$$);
+SELECT pg_temp.fails($$INSERT INTO eduai.event_type_registration VALUES ('x', '{}', NULL, 1)$$);
 
 -- a reader reads
 SET ROLE regress_events_reader;

@@ -87,6 +87,16 @@ sub answered
 	return index($self->{buffer}, "<answered $$ $self->{asked}>\n") >= 0;
 }
 
+# All that a session printed and nobody has asked for, after its server has died;
+# nothing more can be sent.
+sub drain
+{
+	my ($self) = @_;
+	close $self->{in};
+	1 while sysread $self->{out}, $self->{buffer}, 65536, length $self->{buffer};
+	return $self->{buffer};
+}
+
 sub backend_pid { return $_[0]->ask('SELECT pg_backend_pid();') }
 
 sub quit

@@ -46,7 +46,7 @@ sub dispatchers
 sub sweeps
 {
 	my ($server, $database) = @_;
-	my $count = q{SELECT coalesce((eduai.health()->'workers'->0->>'wakes_by_timeout')::int, 0)};
+	my $count = q{SELECT coalesce((jsonb_path_query_first(eduai.health(), '$.workers[*] ? (@.worker == "dispatcher")')->>'wakes_by_timeout')::int, 0)};
 	wait_until(sub { dispatchers($server, $database) == 1 }, 20, "$database has a dispatcher");
 	my $start = $server->safe_psql($database, $count);
 	wait_until(sub { $server->safe_psql($database, $count) >= $start + 3 }, 30, "three sweeps in $database");

@@ -114,7 +114,7 @@ is(value("SELECT string_agg(attempt || ' ' || (SELECT count(*) FROM eduai.usage_
 	FROM eduai.get_tasks(ARRAY[$task_a, $task_c, $task_d]) t"), '1 1,1 1,1 1', 'with one attempt and one row in the ledger each');
 
 # A table that is being changed: nothing can be recorded, and nothing is lost.
-my $timeouts = q{(SELECT (eduai.health()->'workers'->0->>'wakes_by_timeout')::int)};
+my $timeouts = q{(SELECT (w->>'wakes_by_timeout')::int FROM jsonb_array_elements(eduai.health()->'workers') w WHERE w->>'worker' = 'dispatcher')};
 my $answered = sim_stats($sim)->{completed};
 is($stream_holder->ask('BEGIN; LOCK TABLE eduai.provider_call IN SHARE MODE;'), '', 'the ledger is locked');
 my @locked = map { enqueue("locked-$_") } 1 .. 20;

@@ -211,7 +211,7 @@ value(q{COMMIT PREPARED 'prepared-2'});
 value(q{ROLLBACK PREPARED 'prepared-3'});
 wait_for_task($node, $second, 'completed', 5);
 is(requests('prepared-2'), 1, 'committed after a restart, it is sent');
-my $sweeps = q{SELECT (eduai.health()->'workers'->0->>'wakes_by_timeout')::int};
+my $sweeps = q{SELECT (w->>'wakes_by_timeout')::int FROM jsonb_array_elements(eduai.health()->'workers') w WHERE w->>'worker' = 'dispatcher'};
 my $before = value($sweeps);
 wait_until(sub { value($sweeps) >= $before + 2 }, 20, 'two more sweeps');
 marker();

@@ -1,0 +1,79 @@
+/*
+ * heap.c: eduai's own tables without SQL.  See heap.h.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/stratnum.h"
+#include "access/xact.h"
+#include "core/heap.h"
+#include "core/privilege.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+
+void
+eduai_core_table_find(EduaiTable *table)
+{
+	Oid schema = eduai_core_schema();
+
+	if (schema == table->schema)
+		return;
+	table->relid = get_relname_relid(table->name, schema);
+	table->index = get_relname_relid(table->index_name, schema);
+	if (!OidIsValid(table->relid) || !OidIsValid(table->index))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table \"eduai.%s\" or its index \"%s\" does not exist", table->name,
+							   table->index_name)));
+	table->schema = schema;
+}
+
+void
+eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
+						const Datum *values, const bool *nulls)
+{
+	Datum keys[INDEX_MAX_KEYS];
+	bool key_nulls[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
+	{
+		int column = info->ii_IndexAttrNumbers[i] - 1;
+
+		keys[i] = values[column];
+		key_nulls[i] = nulls[column];
+	}
+	index_insert(index, keys, key_nulls, tid, rel,
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+}
+
+void
+eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexInfo **infos,
+					   int nindexes, const Datum *values, const bool *nulls)
+{
+	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < nindexes; i++)
+		eduai_core_index_insert(rel, indexes[i], infos[i], &tuple->t_self, values, nulls);
+}
+
+void
+eduai_core_key_text(ScanKey key, AttrNumber column, Datum value)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_TEXTEQ, value);
+}
+
+void
+eduai_core_key_int8(ScanKey key, AttrNumber column, StrategyNumber strategy, int64 value)
+{
+	static const RegProcedure procedures[] = {
+		[BTLessStrategyNumber] = F_INT8LT,    [BTLessEqualStrategyNumber] = F_INT8LE,
+		[BTEqualStrategyNumber] = F_INT8EQ,   [BTGreaterEqualStrategyNumber] = F_INT8GE,
+		[BTGreaterStrategyNumber] = F_INT8GT,
+	};
+
+	ScanKeyInit(key, column, strategy, procedures[strategy], Int64GetDatum(value));
+}
+
+void
+eduai_core_key_uuid(ScanKey key, AttrNumber column, Datum value)
+{
+	ScanKeyInit(key, column, BTEqualStrategyNumber, F_UUID_EQ, value);
+}

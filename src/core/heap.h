@@ -1,0 +1,56 @@
+/*
+ * heap.h: reading and writing eduai's own tables without SQL, for the paths
+ * where a statement would cost more than the work.
+ *
+ * The tables have plain columns and plain b-tree indexes: no triggers, no
+ * expressions, no generated columns; check constraints are the caller's.
+ */
+#ifndef EDUAI_CORE_HEAP_H
+#define EDUAI_CORE_HEAP_H
+
+#include "postgres.h"
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "nodes/execnodes.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+/*
+ * A table of the schema eduai with one unique index: static, found by name
+ * once, and again when the extension was created anew.
+ */
+typedef struct EduaiTable
+{
+	const char *name;
+	const char *index_name;
+	Oid schema; /* of the extension when the oids were found */
+	Oid relid;
+	Oid index;
+} EduaiTable;
+
+/* The table's and the index's oids; raises 42P01 when they are not there. */
+extern void eduai_core_table_find(EduaiTable *table);
+
+/*
+ * Inserts a tuple and its entries in the indexes, which are open, as are
+ * their IndexInfos; values and nulls are the tuple's, by attribute.  Raises
+ * 23505.  The caller counts commands: CommandCounterIncrement() after the
+ * last insert of a call.
+ */
+extern void
+eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexInfo **infos,
+					   int nindexes, const Datum *values, const bool *nulls);
+
+/* The entry of one tuple that is in the heap already. */
+extern void eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
+									const Datum *values, const bool *nulls);
+
+/* An equality or range key of an index column. */
+extern void eduai_core_key_text(ScanKey key, AttrNumber column, Datum value);
+extern void
+eduai_core_key_int8(ScanKey key, AttrNumber column, StrategyNumber strategy, int64 value);
+extern void eduai_core_key_uuid(ScanKey key, AttrNumber column, Datum value);
+
+#endif

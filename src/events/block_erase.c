@@ -1,0 +1,270 @@
+/*
+ * block_erase.c: taking a stream's or a learner's events out of blocks.  See
+ * compact.h.
+ *
+ * A block that holds such events is encoded anew without them, under its
+ * number: everything else that the directory says stays true.  A learner can
+ * be in any stream, so all blocks of the tenant are looked through; that takes
+ * a second for some millions of events.  Positions are not used again, and a
+ * stream that keeps other events keeps its versions.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "core/plan.h"
+#include "core/privilege.h"
+#include "events/block_write.h"
+#include "events/compact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+typedef struct Erasure
+{
+	const char *tenant;
+	EduaiSlice user;   /* empty when a stream is erased */
+	EduaiSlice stream; /* the stream, or the one that is named after the learner */
+	EduaiDictionary *dictionary;
+	MemoryContext context; /* of the whole call */
+	MemoryContext per_block;
+	EduaiSlices emptied; /* streams that lost events; sorted only within a block */
+	int64 removed;
+} Erasure;
+
+static EduaiSlice
+slice_of(const text *value)
+{
+	return (EduaiSlice){VARDATA_ANY(value), (int) VARSIZE_ANY_EXHDR(value)};
+}
+
+static bool
+same(const EduaiSlice *a, const EduaiSlice *b)
+{
+	return a->length == b->length && memcmp(a->bytes, b->bytes, a->length) == 0;
+}
+
+static bool
+is_erased(const Erasure *e, const EduaiRecord *record)
+{
+	EduaiSlice stream = slice_of(record->stream);
+	EduaiSlice user;
+
+	if (same(&stream, &e->stream))
+		return true;
+	if (e->user.length == 0 || record->user_id == NULL)
+		return false;
+	user = slice_of(record->user_id);
+	return same(&user, &e->user);
+}
+
+static void
+note_stream(Erasure *e, const EduaiRecord *record)
+{
+	EduaiSlice stream = slice_of(record->stream);
+	MemoryContext old;
+
+	if (e->emptied.n > 0 && same(&stream, &e->emptied.values[e->emptied.n - 1]))
+		return;
+	old = MemoryContextSwitchTo(e->context);
+	eduai_events_slices_add(&e->emptied, pnstrdup(stream.bytes, stream.length), stream.length);
+	MemoryContextSwitchTo(old);
+}
+
+/* Writes the block without what is erased; in the context per_block. */
+static void
+rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
+{
+	EduaiRecord *kept = palloc(sizeof(EduaiRecord) * block->n);
+	Datum *ids = palloc(sizeof(Datum) * block->n);
+	int nkept = 0;
+	int nids = 0;
+	bytea *body = NULL;
+
+	for (int row = 0; row < block->n; row++)
+	{
+		EduaiRecord *record = &kept[nkept];
+
+		eduai_events_block_record(block, e->tenant, row, record);
+		if (!is_erased(e, record))
+		{
+			nkept++;
+			continue;
+		}
+		if (record->id_given)
+			ids[nids++] = UUIDPGetDatum(&block->ids[row]);
+		note_stream(e, record);
+	}
+	if (nkept == block->n)
+		return;
+	if (nkept > 0)
+	{
+		body = eduai_events_block_encode(e->tenant, kept, nkept, e->dictionary);
+		eduai_events_block_verify(e->tenant, kept, nkept, body, e->dictionary);
+	}
+	else
+		body = (bytea *) cstring_to_text("");
+	eduai_events_block_replace(e->tenant, segment, number, nkept, body);
+	eduai_events_seen_remove(e->tenant, ids, nids);
+	e->removed += block->n - nkept;
+}
+
+/* Whether a block may hold something erased: without putting any record together. */
+static bool
+may_hold(const Erasure *e, const EduaiBlock *block)
+{
+	for (int row = 0; row < block->n; row++)
+	{
+		EduaiSlice stream = slice_of(block->runs[block->run_of[row]].stream);
+		EduaiSlice user;
+
+		if (same(&stream, &e->stream))
+			return true;
+		if (e->user.length == 0)
+			continue;
+		if ((block->flags[row] & EDUAI_SHAPE_USER) == EDUAI_USER_GIVEN)
+		{
+			if (same(&block->users[row], &e->user))
+				return true;
+		}
+		else if (eduai_events_user_of_stream(block->runs[block->run_of[row]].stream, &user) &&
+				 same(&user, &e->user))
+			return true;
+	}
+	return false;
+}
+
+static void
+erase_from(Erasure *e, EduaiBlock *block, int segment, int number)
+{
+	if (block != NULL && may_hold(e, block))
+		rewrite(e, block, segment, number);
+}
+
+static bool
+visit(EduaiBlockReader *reader, const EduaiBlockRow *row, void *arg)
+{
+	Erasure *e = arg;
+	MemoryContext old = MemoryContextSwitchTo(e->per_block);
+
+	erase_from(e, eduai_events_blocks_here(reader), row->segment, row->block);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(e->per_block);
+	return true;
+}
+
+/* Goes through the blocks of a stream; true when one of them still holds it. */
+static bool
+visit_stream(Erasure *e, EduaiBlockReader *reader, const EduaiSlice *stream, Snapshot snapshot,
+			 bool look_only)
+{
+	int n;
+	EduaiStreamRef *refs = eduai_events_directory_refs(e->tenant, stream, snapshot, &n);
+	bool holds = false;
+
+	for (int i = 0; i < n && !holds; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(e->per_block);
+		EduaiBlock *block = eduai_events_blocks_get(reader, refs[i].segment, refs[i].block);
+
+		if (!look_only)
+			erase_from(e, block, refs[i].segment, refs[i].block);
+		for (int run = 0; look_only && block != NULL && run < block->nruns; run++)
+		{
+			EduaiSlice name = slice_of(block->runs[run].stream);
+
+			holds |= same(&name, stream);
+		}
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(e->per_block);
+	}
+	return holds;
+}
+
+/* A stream that has nothing left must not be named any more. */
+static void
+forget_streams(Erasure *e)
+{
+	for (int i = 0; i < e->emptied.n; i++)
+	{
+		Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
+		EduaiBlockReader *reader = eduai_events_blocks_open(e->tenant, latest);
+
+		if (!visit_stream(e, reader, &e->emptied.values[i], latest, true))
+			eduai_events_directory_remove(e->tenant, &e->emptied.values[i], latest);
+		eduai_events_blocks_close(reader);
+		UnregisterSnapshot(latest);
+	}
+}
+
+static void
+close_dictionary(void *arg)
+{
+	eduai_events_dictionary_close(arg);
+}
+
+static void
+erase_as_owner(Erasure *e)
+{
+	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
+	Snapshot snapshot;
+	EduaiBlockReader *reader;
+
+	(void) eduai_events_compact_lock(e->tenant, false);
+	e->dictionary = eduai_events_dictionary_newest(e->tenant);
+	if (e->dictionary != NULL)
+	{
+		*callback = (MemoryContextCallback){close_dictionary, e->dictionary};
+		MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+	}
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	reader = eduai_events_blocks_open(e->tenant, snapshot);
+	if (e->user.length > 0)
+		eduai_events_blocks_visit(reader, 0, visit, e);
+	else
+		(void) visit_stream(e, reader, &e->stream, snapshot, false);
+	eduai_events_blocks_close(reader);
+	UnregisterSnapshot(snapshot);
+	CommandCounterIncrement();
+	forget_streams(e);
+}
+
+static int64
+erase(Erasure *e)
+{
+	MemoryContext old = CurrentMemoryContext;
+	EduaiPrivilege saved;
+
+	eduai_core_enter(&saved);
+	SPI_connect();
+	e->context =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai erasure", ALLOCSET_DEFAULT_SIZES);
+	e->per_block = AllocSetContextCreate(e->context, "eduai block", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(e->context);
+	erase_as_owner(e);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(e->context);
+	SPI_finish();
+	eduai_core_leave(&saved);
+	MemoryContextSwitchTo(old);
+	return e->removed;
+}
+
+int64
+eduai_events_block_remove(const char *tenant, const char *stream)
+{
+	Erasure e = {.tenant = tenant, .stream = {stream, (int) strlen(stream)}};
+
+	return erase(&e);
+}
+
+int64
+eduai_events_block_erase_learner(const char *tenant, const char *user_id)
+{
+	char *stream = psprintf("learner-%s", user_id);
+	Erasure e = {.tenant = tenant,
+				 .user = {user_id, (int) strlen(user_id)},
+				 .stream = {stream, (int) strlen(stream)}};
+
+	return erase(&e);
+}

@@ -1,0 +1,338 @@
+/*
+ * hot.c: reading the partitions of eduai.event.  See store.h.
+ *
+ * A stream's versions grow with its partitions (see partition.c), so a reader
+ * goes through them in order and an append's search for the last version
+ * stops at the first hit from the newest.  Events that follow one another in
+ * the feed mostly lie in one partition: the reader begins where it last found
+ * something.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "core/compat.h"
+#include "core/heap.h"
+#include "events/columns.h"
+#include "events/partition.h"
+#include "events/shared.h"
+#include "events/store.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* A partition as the reader uses it; opened when first needed. */
+typedef struct HotPart
+{
+	Oid relid;
+	Oid key_index;
+	Oid id_index;
+	bool gone;
+	Relation rel;
+	Relation index; /* of keys */
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+} HotPart;
+
+struct EduaiHotReader
+{
+	Snapshot snapshot;
+	MemoryContext context; /* of all that lives as long as the reader: index scans allocate late */
+	MemoryContext per_record;
+	HotPart *current; /* where the record at hand lies */
+	int hint;         /* the part that last had something */
+	int n;
+	HotPart parts[FLEXIBLE_ARRAY_MEMBER];
+};
+
+/* How many of the partitions may hold something: those made ahead do not yet. */
+static int
+count_used(const EduaiPartitionList *all)
+{
+	EduaiEventsSlot *slot = eduai_events_slot_if_any();
+	TimestampTz newest = slot ? (TimestampTz) pg_atomic_read_u64(&slot->newest_started) : 0;
+	int n = all->n;
+
+	while (newest != 0 && n > 0 && all->parts[n - 1].lower > newest)
+		n--;
+	return n;
+}
+
+EduaiHotReader *
+eduai_events_hot_open(Snapshot snapshot)
+{
+	const EduaiPartitionList *all = eduai_events_partitions();
+	int n = count_used(all);
+	EduaiHotReader *reader = palloc0(offsetof(EduaiHotReader, parts) + sizeof(HotPart) * n);
+
+	reader->snapshot = snapshot;
+	reader->context = CurrentMemoryContext;
+	reader->n = n;
+	reader->hint = n - 1;
+	for (int i = 0; i < n; i++)
+	{
+		reader->parts[i].relid = all->parts[i].relid;
+		reader->parts[i].key_index = all->parts[i].key_index;
+		reader->parts[i].id_index = all->parts[i].id_index;
+	}
+	return reader;
+}
+
+void
+eduai_events_hot_close(EduaiHotReader *reader)
+{
+	for (int i = 0; i < reader->n; i++)
+	{
+		HotPart *part = &reader->parts[i];
+
+		if (part->scan)
+			index_endscan(part->scan);
+		if (part->index)
+			index_close(part->index, AccessShareLock);
+		if (part->slot)
+			ExecDropSingleTupleTableSlot(part->slot);
+		if (part->rel)
+			table_close(part->rel, AccessShareLock);
+	}
+	if (reader->per_record)
+		MemoryContextDelete(reader->per_record);
+	pfree(reader);
+}
+
+/* False for a partition that was dropped since it was listed: it was empty. */
+static bool
+open_rel(HotPart *part)
+{
+	if (part->rel || part->gone)
+		return !part->gone;
+	part->rel = try_table_open(part->relid, AccessShareLock);
+	part->gone = part->rel == NULL;
+	if (part->rel)
+		part->slot = table_slot_create(part->rel, NULL);
+	return !part->gone;
+}
+
+/* Starts a scan of a stream's versions in a partition; false when it is gone. */
+static bool
+seek(EduaiHotReader *reader, HotPart *part, Datum tenant, Datum stream, int64 from, int64 to)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	bool there = open_rel(part);
+	ScanKeyData keys[4];
+
+	if (there && part->scan == NULL)
+	{
+		part->index = index_open(part->key_index, AccessShareLock);
+		part->scan = eduai_index_beginscan(part->rel, part->index, reader->snapshot, 4);
+	}
+	MemoryContextSwitchTo(old);
+	if (!there)
+		return false;
+	eduai_core_key_text(&keys[0], 1, tenant);
+	eduai_core_key_text(&keys[1], 2, stream);
+	eduai_core_key_int8(&keys[2], 3, BTGreaterEqualStrategyNumber, from);
+	eduai_core_key_int8(&keys[3], 3, BTLessEqualStrategyNumber, to);
+	index_rescan(part->scan, keys, 4, NULL, 0);
+	return true;
+}
+
+static bool
+next(EduaiHotReader *reader, HotPart *part, ScanDirection direction)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	bool found;
+
+	CHECK_FOR_INTERRUPTS();
+	found = index_getnext_slot(part->scan, direction, part->slot);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+static int64
+version_of(TupleTableSlot *slot)
+{
+	bool isnull;
+
+	return DatumGetInt64(slot_getattr(slot, EDUAI_EVENT_VERSION + 1, &isnull));
+}
+
+static text *
+text_of(TupleTableSlot *slot, int column)
+{
+	return slot->tts_isnull[column] ? NULL : DatumGetTextPP(slot->tts_values[column]);
+}
+
+/* Hands the row to the sink; false when it has had enough. */
+static bool
+feed(EduaiHotReader *reader, HotPart *part, EduaiRecordSink sink, void *arg)
+{
+	TupleTableSlot *slot = part->slot;
+	EduaiRecord record = {0};
+	MemoryContext old;
+	bool more;
+
+	if (reader->per_record == NULL)
+		reader->per_record =
+			AllocSetContextCreate(reader->context, "eduai record", ALLOCSET_DEFAULT_SIZES);
+	slot_getallattrs(slot);
+	old = MemoryContextSwitchTo(reader->per_record);
+	record.version = DatumGetInt64(slot->tts_values[EDUAI_EVENT_VERSION]);
+	record.event_id = *DatumGetUUIDP(slot->tts_values[EDUAI_EVENT_ID]);
+	record.id_given = DatumGetBool(slot->tts_values[EDUAI_EVENT_ID_GIVEN]);
+	record.schema_version = DatumGetInt32(slot->tts_values[EDUAI_EVENT_SCHEMA_VERSION]);
+	record.stream = text_of(slot, EDUAI_EVENT_STREAM);
+	record.event_type = text_of(slot, EDUAI_EVENT_TYPE);
+	record.user_id = text_of(slot, EDUAI_EVENT_USER);
+	record.session_id = text_of(slot, EDUAI_EVENT_SESSION);
+	record.data = DatumGetJsonbP(slot->tts_values[EDUAI_EVENT_DATA]);
+	record.metadata = DatumGetJsonbP(slot->tts_values[EDUAI_EVENT_METADATA]);
+	record.occurred_at = DatumGetTimestampTz(slot->tts_values[EDUAI_EVENT_OCCURRED_AT]);
+	record.recorded_at = DatumGetTimestampTz(slot->tts_values[EDUAI_EVENT_RECORDED_AT]);
+	reader->current = part;
+	more = sink(&record, arg);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(reader->per_record);
+	return more;
+}
+
+typedef struct HotRange
+{
+	Datum tenant;
+	Datum stream;
+	int64 from;
+	int64 to;
+	int64 limit;
+	bool backward;
+	EduaiRecordSink sink;
+	void *arg;
+	int64 fed;
+	bool stopped;
+} HotRange;
+
+static void
+read_part(EduaiHotReader *reader, HotPart *part, HotRange *range)
+{
+	ScanDirection direction = range->backward ? BackwardScanDirection : ForwardScanDirection;
+
+	if (!seek(reader, part, range->tenant, range->stream, range->from, range->to))
+		return;
+	while (!range->stopped && range->fed < range->limit && next(reader, part, direction))
+	{
+		range->fed++;
+		range->stopped = !feed(reader, part, range->sink, range->arg);
+	}
+}
+
+/*
+ * The feed wants one event, mostly from the partition of the one before.
+ * False when it is not there.
+ */
+static bool
+read_hinted(EduaiHotReader *reader, HotRange *range)
+{
+	HotPart *part = &reader->parts[reader->hint];
+
+	if (!seek(reader, part, range->tenant, range->stream, range->from, range->to) ||
+		!next(reader, part, ForwardScanDirection))
+		return false;
+	range->fed++;
+	feed(reader, part, range->sink, range->arg);
+	return true;
+}
+
+int64
+eduai_events_hot_read(EduaiHotReader *reader, const char *tenant, const char *stream, int64 from,
+					  int64 to, bool backward, int64 limit, EduaiRecordSink sink, void *arg)
+{
+	HotRange range = {.tenant = CStringGetTextDatum(tenant),
+					  .stream = CStringGetTextDatum(stream),
+					  .from = from,
+					  .to = to,
+					  .limit = limit,
+					  .backward = backward,
+					  .sink = sink,
+					  .arg = arg};
+
+	if (reader->n > 0 && from == to && limit > 0 && read_hinted(reader, &range))
+		return range.fed;
+	for (int i = 0; i < reader->n && !range.stopped && range.fed < limit; i++)
+	{
+		int part = backward ? reader->n - 1 - i : i;
+		int64 before = range.fed;
+
+		if (from == to && part == reader->hint)
+			continue;
+		read_part(reader, &reader->parts[part], &range);
+		if (range.fed > before)
+			reader->hint = part;
+	}
+	pfree(DatumGetPointer(range.tenant));
+	pfree(DatumGetPointer(range.stream));
+	return range.fed;
+}
+
+int64
+eduai_events_hot_version(EduaiHotReader *reader, const char *tenant, const char *stream)
+{
+	Datum tenant_text = CStringGetTextDatum(tenant);
+	Datum stream_text = CStringGetTextDatum(stream);
+
+	for (int i = reader->n - 1; i >= 0; i--)
+	{
+		HotPart *part = &reader->parts[i];
+
+		if (seek(reader, part, tenant_text, stream_text, 1, PG_INT64_MAX) &&
+			next(reader, part, BackwardScanDirection))
+			return version_of(part->slot);
+	}
+	return 0;
+}
+
+static void
+find_in_part(EduaiHotReader *reader, HotPart *part, Datum tenant, const pg_uuid_t *ids, int n,
+			 EduaiRecordSink sink, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(reader->context);
+	Relation index;
+	IndexScanDesc scan;
+
+	if (!open_rel(part))
+	{
+		MemoryContextSwitchTo(old);
+		return;
+	}
+	index = index_open(part->id_index, AccessShareLock);
+	scan = eduai_index_beginscan(part->rel, index, reader->snapshot, 2);
+	for (int i = 0; i < n; i++)
+	{
+		ScanKeyData keys[2];
+
+		eduai_core_key_uuid(&keys[0], 1, UUIDPGetDatum(&ids[i]));
+		eduai_core_key_text(&keys[1], 2, tenant);
+		index_rescan(scan, keys, 2, NULL, 0);
+		if (index_getnext_slot(scan, ForwardScanDirection, part->slot) &&
+			!feed(reader, part, sink, arg))
+			break;
+	}
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	MemoryContextSwitchTo(old);
+}
+
+void
+eduai_events_hot_find(EduaiHotReader *reader, const char *tenant, const pg_uuid_t *ids, int n,
+					  EduaiRecordSink sink, void *arg)
+{
+	Datum tenant_text = CStringGetTextDatum(tenant);
+
+	for (int i = reader->n - 1; i >= 0; i--)
+		find_in_part(reader, &reader->parts[i], tenant_text, ids, n, sink, arg);
+}
+
+EduaiHotPlace
+eduai_events_hot_place(const EduaiHotReader *reader)
+{
+	return (EduaiHotPlace){reader->current->relid, reader->current->slot->tts_tid};
+}

@@ -1,0 +1,475 @@
+/*
+ * projector.c: the worker that keeps the log in order.
+ *
+ * It runs chores (projector.h) one after the other and sleeps until one of
+ * them is due or somebody wakes it.  Between chores there is no transaction
+ * and no snapshot.  A chore that fails is put off, alone.
+ *
+ * In shared memory each running projector has a place: its database, its
+ * latch, and how its chores fare, for health().  The lock guards all of it but
+ * two things that commit callbacks read without: database and latch.  A place
+ * given back meanwhile costs a wake-up for nothing.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "core/clock.h"
+#include "core/health.h"
+#include "core/json.h"
+#include "core/privilege.h"
+#include "core/shmem.h"
+#include "core/worker.h"
+#include "events/compact.h"
+#include "events/partition.h"
+#include "events/projector.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* one for each database that core serves */
+#define MAX_PLACES     64
+#define MAX_CHORES     8
+#define MAX_MESSAGE    200
+#define MAX_BACKOFF_MS 60000
+#define HOUR_MS        3600000
+
+/* how a chore fares */
+typedef struct ChoreShared
+{
+	uint64 runs; /* that succeeded */
+	TimestampTz last_run_at;
+	TimestampTz failing_since; /* 0: it does not */
+	int sqlstate;              /* of the last failure */
+	char message[MAX_MESSAGE];
+} ChoreShared;
+
+typedef struct Place
+{
+	Oid database; /* InvalidOid: free */
+	Latch *latch;
+	ChoreShared chores[MAX_CHORES];
+} Place;
+
+/* what only the projector itself needs of a chore */
+typedef struct ChoreState
+{
+	int64 due_us; /* monotonic; PG_INT64_MAX: when woken */
+	int failures; /* since it last succeeded */
+} ChoreState;
+
+static const EduaiChore *chores[MAX_CHORES];
+static int nchores = 0;
+static int kind = -1;
+
+static Place *places = NULL;
+static LWLockPadded *places_lock = NULL;
+
+/* in a projector */
+static Place *mine = NULL;
+static ChoreState states[MAX_CHORES];
+static MemoryContext chore_context;
+
+/* ---- places ---- */
+
+static Size
+places_size(void)
+{
+	return sizeof(Place) * MAX_PLACES;
+}
+
+static void
+places_init(void *ptr)
+{
+	memset(ptr, 0, places_size());
+}
+
+/* of this database; the caller holds the lock, or takes the answer for a hint */
+static int
+find_place(void)
+{
+	/* where it was last time */
+	static int known = 0;
+
+	if (places == NULL || !OidIsValid(MyDatabaseId))
+		return -1;
+	if (places[known].database == MyDatabaseId)
+		return known;
+	for (int i = 0; i < MAX_PLACES; i++)
+		if (places[i].database == MyDatabaseId)
+			return known = i;
+	return -1;
+}
+
+void
+eduai_events_projector_nudge(void)
+{
+	int place = find_place();
+	Latch *latch = place >= 0 ? places[place].latch : NULL;
+
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+static void
+give_place_back(int code, Datum arg)
+{
+	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
+	mine->database = InvalidOid;
+	mine->latch = NULL;
+	LWLockRelease(&places_lock->lock);
+}
+
+static void
+take_place(void)
+{
+	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_PLACES && mine == NULL; i++)
+		if (!OidIsValid(places[i].database))
+			mine = &places[i];
+	if (mine != NULL)
+	{
+		memset(mine, 0, sizeof(*mine));
+		mine->latch = MyLatch;
+		mine->database = MyDatabaseId;
+	}
+	LWLockRelease(&places_lock->lock);
+	if (mine == NULL)
+		elog(FATAL, "no place is left for the projector");
+	before_shmem_exit(give_place_back, (Datum) 0);
+}
+
+/* ---- running chores ---- */
+
+void
+eduai_events_chore_register(const EduaiChore *chore)
+{
+	if (nchores >= MAX_CHORES)
+		elog(FATAL, "too many chores");
+	chores[nchores++] = chore;
+}
+
+void
+eduai_events_as_owner(void (*work)(void))
+{
+	EduaiPrivilege saved;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	eduai_core_enter(&saved);
+	SPI_connect();
+	work();
+	SPI_finish();
+	eduai_core_leave(&saved);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+static void
+note_success(int i)
+{
+	ChoreShared *shared = &mine->chores[i];
+
+	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
+	shared->runs++;
+	shared->last_run_at = GetCurrentTimestamp();
+	shared->failing_since = 0;
+	LWLockRelease(&places_lock->lock);
+	states[i].failures = 0;
+}
+
+/* a second, doubled with each failure, at most a minute */
+static long
+backoff_ms(int failures)
+{
+	return Min(MAX_BACKOFF_MS, 1000L << Min(failures - 1, 6));
+}
+
+static void
+note_failure(int i, const ErrorData *error)
+{
+	ChoreShared *shared = &mine->chores[i];
+	int length = pg_mbcliplen(error->message, (int) strlen(error->message), MAX_MESSAGE - 1);
+
+	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
+	if (shared->failing_since == 0)
+		shared->failing_since = GetCurrentTimestamp();
+	shared->sqlstate = error->sqlerrcode;
+	memcpy(shared->message, error->message, length);
+	shared->message[length] = '\0';
+	LWLockRelease(&places_lock->lock);
+	states[i].failures++;
+}
+
+/* in a PG_CATCH: leaves no transaction behind and says what happened */
+static void
+clean_up_after(int i)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(chore_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(chore_context);
+	/* it may have failed because the extension is being dropped under it */
+	if (eduai_core_worker_should_stop())
+		return;
+	note_failure(i, error);
+	ereport(LOG, (errcode(error->sqlerrcode),
+				  errmsg("eduai projector could not do its chore \"%s\": %s", chores[i]->name,
+						 error->message),
+				  error->detail ? errdetail_internal("%s", error->detail) : 0,
+				  error->hint ? errhint("%s", error->hint) : 0));
+}
+
+static void
+run_chore(int i)
+{
+	volatile long next_ms = 0;
+
+	pgstat_report_activity(STATE_RUNNING, chores[i]->name);
+	MemoryContextSwitchTo(chore_context);
+	PG_TRY();
+	{
+		next_ms = chores[i]->run();
+		note_success(i);
+	}
+	PG_CATCH();
+	{
+		clean_up_after(i);
+		next_ms = backoff_ms(states[i].failures);
+	}
+	PG_END_TRY();
+	states[i].due_us = next_ms < 0 ? PG_INT64_MAX : eduai_core_mono_us() + (int64) next_ms * 1000;
+	MemoryContextSwitchTo(chore_context);
+	MemoryContextReset(chore_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static bool
+is_due(int i, bool requested)
+{
+	if (eduai_core_mono_us() >= states[i].due_us)
+		return true;
+	if (states[i].failures > 0)
+		return false;
+	return requested || (chores[i]->wanted != NULL && chores[i]->wanted());
+}
+
+/* ms until the next one is due, -1 for never */
+static long
+sleep_ms(void)
+{
+	int64 next = PG_INT64_MAX;
+
+	for (int i = 0; i < nchores; i++)
+		next = Min(next, states[i].due_us);
+	if (next == PG_INT64_MAX)
+		return -1;
+	return (long) Max(0, (next - eduai_core_mono_us() + 999) / 1000);
+}
+
+/* the chores that are due, once each; a stop is heard between them */
+static void
+run_due(bool requested)
+{
+	bool any = false;
+
+	for (int i = 0; i < nchores && !eduai_core_worker_should_stop(); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_due(i, requested))
+			continue;
+		run_chore(i);
+		any = true;
+	}
+	/* autovacuum learns of the dead rows here; before a sleep nothing is kept back */
+	if (any)
+		(void) pgstat_report_stat(sleep_ms() != 0);
+}
+
+/*
+ * Nobody may keep the projector from stopping: not who holds a lock, not a
+ * standby that is away.  What it commits is derived from what others
+ * committed, and comes after it in the WAL: it needs no standby's word.
+ */
+static void
+pin_settings(void)
+{
+	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+run(void)
+{
+	bool requested = true;
+
+	pin_settings();
+	chore_context = AllocSetContextCreate(TopMemoryContext, "eduai chore", ALLOCSET_DEFAULT_SIZES);
+	take_place();
+	while (!eduai_core_worker_should_stop())
+	{
+		run_due(requested);
+		if (eduai_core_worker_should_stop())
+			break;
+		(void) eduai_core_worker_wait(sleep_ms());
+		requested = eduai_core_worker_requested();
+		if (eduai_core_worker_reloaded())
+		{
+			/* core has set its own again */
+			pin_settings();
+			requested = true;
+		}
+	}
+}
+
+void
+eduai_events_projector_wake_at_commit(void)
+{
+	eduai_core_worker_wake_at_commit(kind);
+}
+
+void
+eduai_events_projector_wake_now(void)
+{
+	eduai_core_worker_wake_now(kind);
+}
+
+/* ---- health ---- */
+
+static void
+put_chore(EduaiJson *j, const EduaiChore *chore, const ChoreShared *shared)
+{
+	eduai_core_json_open_object(j, NULL);
+	eduai_core_json_put_text(j, "chore", chore->name);
+	eduai_core_json_put_int(j, "runs", (int64) shared->runs);
+	if (shared->last_run_at != 0)
+		eduai_core_json_put_time(j, "last_run_at", shared->last_run_at);
+	if (shared->failing_since != 0)
+	{
+		eduai_core_json_put_time(j, "failing_since", shared->failing_since);
+		eduai_core_json_put_text(j, "error", shared->message);
+	}
+	eduai_core_json_close_object(j);
+}
+
+/* without a projector, core says that it is not running */
+static void
+report(EduaiHealth *health)
+{
+	Place copy = {0};
+	EduaiJson j;
+	int place;
+
+	if (places == NULL)
+		return;
+	LWLockAcquire(&places_lock->lock, LW_SHARED);
+	place = find_place();
+	if (place >= 0)
+		copy = places[place];
+	LWLockRelease(&places_lock->lock);
+
+	eduai_core_json_begin(&j);
+	eduai_core_json_open_array(&j, "chores");
+	for (int i = 0; i < nchores && place >= 0; i++)
+	{
+		const ChoreShared *shared = &copy.chores[i];
+
+		put_chore(&j, chores[i], shared);
+		if (shared->failing_since != 0)
+			eduai_core_health_problem(
+				health, "projector_chore_failing", "warning", shared->failing_since,
+				psprintf("The projector's chore \"%s\" fails: %s (SQLSTATE %s).", chores[i]->name,
+						 shared->message, unpack_sql_state(shared->sqlstate)),
+				"It is tried again at least once a minute. The server log has the details.");
+	}
+	eduai_core_json_close_array(&j);
+	eduai_core_health_section(health, "events", eduai_core_json_end(&j));
+}
+
+/* ---- a process apart ---- */
+
+void
+eduai_events_apart_main(Datum arg)
+{
+	void (*function)(Datum);
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	function =
+		(void (*)(Datum)) load_external_function("eduai", MyBgworkerEntry->bgw_extra, true, NULL);
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	eduai_core_worker_pin_settings();
+	pin_settings();
+	/* whoever waits for this process may hold what it waits for, which no deadlock check sees */
+	SetConfigOption("lock_timeout", "10s", PGC_SUSET, PGC_S_OVERRIDE);
+	function((Datum) 0);
+}
+
+bool
+eduai_events_run_apart(const char *function)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "eduai helper %u", MyDatabaseId);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "eduai helper");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "eduai");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "eduai_events_apart_main");
+	strlcpy(worker.bgw_extra, function, BGW_EXTRALEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+		return false;
+	/* raises when the postmaster died, or when this backend is interrupted */
+	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+						errmsg("the postmaster ended while a background worker ran")));
+	pfree(handle);
+	return true;
+}
+
+/* ---- the room's own chores ---- */
+
+static long
+keep_partitions(void)
+{
+	eduai_events_as_owner(eduai_events_partition_upkeep);
+	return HOUR_MS;
+}
+
+void
+eduai_events_projector_init(void)
+{
+	static const EduaiWorkerKind projector = {"projector", run};
+	static const EduaiChore partitions = {"partitions", keep_partitions, NULL};
+	static const EduaiChore compaction = {"compaction", eduai_events_compact_due, NULL};
+	static const EduaiShmemPart part = {.name = "eduai_events_projector",
+										.size = places_size,
+										.init = places_init,
+										.nlocks = 1,
+										.address = (void **) &places,
+										.locks = &places_lock};
+
+	kind = eduai_core_worker_register(&projector);
+	eduai_core_shmem_register(&part);
+	eduai_core_health_register(report);
+	eduai_events_chore_register(&partitions);
+	eduai_events_chore_register(&compaction);
+}

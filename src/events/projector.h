@@ -1,0 +1,66 @@
+/*
+ * projector.h: the projector, a background worker of each served database,
+ * and the chores that rooms give it.
+ */
+#ifndef EDUAI_EVENTS_PROJECTOR_H
+#define EDUAI_EVENTS_PROJECTOR_H
+
+#include "postgres.h"
+
+/*
+ * A chore runs in the projector, outside any transaction: at its start, each
+ * time somebody woke it, and when its time has come.  It opens its own
+ * transactions and returns in how many milliseconds it wants to run again at
+ * the latest; -1: only when woken.
+ *
+ * A chore with more to do returns 0 after a fraction of a second, so that
+ * others have their turn and stop_workers() is heard.  It waits for a lock for
+ * half a second at most (lock_timeout), and never for a standby
+ * (synchronous_commit is local).
+ *
+ * One that raises is logged, its transaction aborted, and tried again after a
+ * second, doubling to a minute, whoever wakes the projector meanwhile; health()
+ * tells of it until it succeeds.
+ */
+typedef struct EduaiChore
+{
+	const char *name;
+	long (*run)(void);
+	/* asked whenever the projector is awake: run now?  Cheap, never raises; may be NULL */
+	bool (*wanted)(void);
+} EduaiChore;
+
+extern void eduai_events_projector_init(void);
+
+/* Adds a static chore; from <room>_init() only. */
+extern void eduai_events_chore_register(const EduaiChore *chore);
+
+/* Wakes this database's projector for all its chores, at commit or now. */
+extern void eduai_events_projector_wake_at_commit(void);
+extern void eduai_events_projector_wake_now(void);
+
+/*
+ * Wakes it to ask the chores' wanted() only; from a commit callback too.  A
+ * no-op while none runs: one that starts does all its chores.
+ */
+extern void eduai_events_projector_nudge(void);
+
+/* Runs "work" in a transaction of its own, as the extension's owner, inside SPI. */
+extern void eduai_events_as_owner(void (*work)(void));
+
+/*
+ * Runs "function" (a PGDLLEXPORT symbol of this library, void (Datum)) once in a
+ * background worker connected to this database as superuser, outside any
+ * transaction, and waits for its end.  False when no worker could be started;
+ * true says no more than that it ended: its error is in the server log, so
+ * look at what it should have done.
+ *
+ * The wait can be cancelled; the worker then goes on.  It never waits for
+ * this transaction for longer than its lock_timeout of 10 s.
+ */
+extern bool eduai_events_run_apart(const char *function);
+
+/* The entry of that worker; the postmaster calls it by its name. */
+extern PGDLLEXPORT void eduai_events_apart_main(Datum arg);
+
+#endif
