@@ -84,6 +84,15 @@ suite_provider()
 	count_tool_log provider "$WORK/provider.log" "$status"
 }
 
+# The soak's judge of what readers saw, over stories that are not true.
+suite_soak()
+{
+	local status=0
+	(cd "$WORK/tree/test/soak" && as_user timeout --foreground "$SUITE_LIMIT" make -s check PG_CONFIG="$PG_CONFIG") >"$WORK/soak.log" 2>&1 </dev/null || status=$?
+	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/soak.log" | tail -60 || true
+	count_tool_log soak "$WORK/soak.log" "$status"
+}
+
 # count_pg_regress NAME LOG STATUS: the lines of pg_regress, in the form of 15
 # ("test a ... ok") and of 16 and later ("ok 1 - a").
 count_pg_regress()

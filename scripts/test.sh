@@ -2,7 +2,7 @@
 # make test: set up, build, then every suite in turn. Each closes with a line
 # "SUITE: N passed, N failed"; the last line is the total.
 #
-#   SUITES="regress tap"   only these of lint provider regress isolation tap catalog
+#   SUITES="regress tap"   only these of lint provider soak regress isolation tap catalog
 #   TESTS="queue_claim"    only these tests of the regress, isolation and tap suites
 #   UPDATE=1               write what failed regress and isolation tests printed to expected/
 #   KEEP=1                 keep the work directory with its logs
@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/scripts/suites.sh"
 
-SUITES=${SUITES:-lint provider regress isolation tap catalog}
+SUITES=${SUITES:-lint provider soak regress isolation tap catalog}
 for suite in $SUITES; do
 	declare -F "suite_$suite" >/dev/null || die "unknown suite \"$suite\""
 done
