@@ -164,8 +164,8 @@ build_any(Writer *w, bool with_id)
 		build_events(w, pick_stream(w, false), with_id);
 	else
 	{
-		build_batch(w, 1 + (int) random_below(&w->session.random,
-											  (kind < 98 ? 60 : 600) * options.batch));
+		build_batch(
+			w, 1 + (int) random_below(&w->session.random, (kind < 98 ? 60 : 600) * options.batch));
 		return false;
 	}
 	return true;

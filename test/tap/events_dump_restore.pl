@@ -137,7 +137,8 @@ sub same
 		is(log_of($tenant, $database), log_of($tenant, $from), "$what: the log of $tenant is the same");
 		is(tasks_of($tenant, $database), tasks_of($tenant, $from), "$what: the tasks too");
 	}
-	is(partitions($database), $dumped, "$what: the partitions");
+	# the projector may have made the next one by now
+	like(partitions($database), qr/^\Q$dumped\E(?:, eduai\.event_p\d{8} FOR VALUES FROM [^,]*)?$/, "$what: the partitions");
 	my $type = q{SELECT t FROM eduai.event_type t WHERE event_type = 'page_turned'};
 	is(value($type, $database), value($type, $from), "$what: the registered types");
 	like(EduaiSession->new($node, $database)->ask(q{SELECT eduai.append_event('page-1', 'page_turned', '{}');}), qr/ERROR:  23514/, "$what: with their schemas");
