@@ -5,9 +5,13 @@
 
 #include "access/heapam.h"
 #include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "core/compat.h"
 #include "core/heap.h"
 #include "core/privilege.h"
+#include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
@@ -52,6 +56,64 @@ eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexIn
 	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < nindexes; i++)
 		eduai_core_index_insert(rel, indexes[i], infos[i], &tuple->t_self, values, nulls);
+}
+
+bool
+eduai_core_scan_open(EduaiScan *s, Oid relid, Oid index, Snapshot snapshot, int nkeys)
+{
+	s->rel = try_table_open(relid, AccessShareLock);
+	if (s->rel == NULL)
+		return false;
+	s->index = index_open(index, AccessShareLock);
+	s->slot = table_slot_create(s->rel, NULL);
+	s->scan = eduai_index_beginscan(s->rel, s->index, snapshot, nkeys);
+	s->context = CurrentMemoryContext;
+	s->nkeys = nkeys;
+	return true;
+}
+
+void
+eduai_core_table_open(EduaiScan *s, EduaiTable *table, Snapshot snapshot, int nkeys)
+{
+	eduai_core_table_find(table);
+	if (!eduai_core_scan_open(s, table->relid, table->index, snapshot, nkeys))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table \"eduai.%s\" does not exist", table->name)));
+}
+
+void
+eduai_core_scan_seek(EduaiScan *s, ScanKey keys)
+{
+	MemoryContext old = MemoryContextSwitchTo(s->context);
+
+	index_rescan(s->scan, keys, s->nkeys, NULL, 0);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+eduai_core_scan_next(EduaiScan *s, ScanDirection direction)
+{
+	MemoryContext old = MemoryContextSwitchTo(s->context);
+	bool found;
+
+	CHECK_FOR_INTERRUPTS();
+	found = index_getnext_slot(s->scan, direction, s->slot);
+	if (found)
+		slot_getallattrs(s->slot);
+	MemoryContextSwitchTo(old);
+	return found;
+}
+
+void
+eduai_core_scan_close(EduaiScan *s)
+{
+	if (s->rel == NULL)
+		return;
+	index_endscan(s->scan);
+	ExecDropSingleTupleTableSlot(s->slot);
+	index_close(s->index, AccessShareLock);
+	table_close(s->rel, AccessShareLock);
+	s->rel = NULL;
 }
 
 void

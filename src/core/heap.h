@@ -13,6 +13,8 @@
 #include "access/htup.h"
 #include "access/relscan.h"
 #include "access/skey.h"
+#include "access/sdir.h"
+#include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
@@ -46,6 +48,38 @@ eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexIn
 /* The entry of one tuple that is in the heap already. */
 extern void eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
 									const Datum *values, const bool *nulls);
+
+/*
+ * A scan of one index of a table that is kept open and started again and
+ * again.  All it holds lives in the memory context that was current when it
+ * was opened, whatever is current later: b-tree scans allocate between rows,
+ * too.  The rows are in slot, deformed.
+ */
+typedef struct EduaiScan
+{
+	Relation rel; /* NULL: not open */
+	Relation index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	MemoryContext context;
+	int nkeys;
+} EduaiScan;
+
+/* Opens it, for keys of nkeys columns; false when the table is gone.  The snapshot stays registered. */
+extern bool
+eduai_core_scan_open(EduaiScan *scan, Oid relid, Oid index, Snapshot snapshot, int nkeys);
+
+/* The same for a table known by name, which is there. */
+extern void eduai_core_table_open(EduaiScan *scan, EduaiTable *table, Snapshot snapshot, int nkeys);
+
+/* Goes to before the first row, in either direction, that has the keys. */
+extern void eduai_core_scan_seek(EduaiScan *scan, ScanKey keys);
+
+/* The next row; false when there is none.  Interruptible. */
+extern bool eduai_core_scan_next(EduaiScan *scan, ScanDirection direction);
+
+/* Does nothing when it is not open. */
+extern void eduai_core_scan_close(EduaiScan *scan);
 
 /* An equality or range key of an index column. */
 extern void eduai_core_key_text(ScanKey key, AttrNumber column, Datum value);

@@ -94,17 +94,6 @@ eduai_events_column_writer_flush(EduaiColumnWriter *w)
 }
 
 void
-eduai_events_put_varint(StringInfo out, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(out, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(out, (char) value);
-}
-
-void
 eduai_events_put_raw(EduaiColumnWriter *w, const unsigned char *bytes, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -305,31 +294,16 @@ eduai_events_corrupted(const char *what)
 			 errdetail("Invalid %s.", what)));
 }
 
-static uint64
-get_long_varint(EduaiColumnReader *r)
-{
-	uint64 value = 0;
-
-	for (int shift = 0; shift < 64; shift += 7)
-	{
-		unsigned char byte;
-
-		if (r->text == r->text_end)
-			break;
-		byte = *r->text++;
-		value |= (uint64) (byte & 0x7F) << shift;
-		if (byte < 0x80)
-			return value;
-	}
-	eduai_events_corrupted("number");
-}
-
 static inline uint64
 get_varint(EduaiColumnReader *r)
 {
+	uint64 value;
+
 	if (likely(r->text < r->text_end && *r->text < 0x80))
 		return *r->text++;
-	return get_long_varint(r);
+	if (!eduai_events_take_varint(&r->text, r->text_end, &value))
+		eduai_events_corrupted("number");
+	return value;
 }
 
 uint64

@@ -13,6 +13,7 @@
 #define EDUAI_EVENTS_BLOCK_COLUMN_H
 
 #include "postgres.h"
+#include "events/varint.h"
 #include "lib/stringinfo.h"
 
 /* ---- growing columns, before they are written ---- */
@@ -55,7 +56,6 @@ typedef struct EduaiColumnWriter
 extern void eduai_events_column_writer_init(EduaiColumnWriter *w);
 extern void eduai_events_column_writer_flush(EduaiColumnWriter *w); /* the last bits */
 
-extern void eduai_events_put_varint(StringInfo out, uint64 value);
 extern void
 eduai_events_put_raw(EduaiColumnWriter *w, const unsigned char *bytes, int n); /* into the bits */
 extern void eduai_events_put_ints(EduaiColumnWriter *w, const int64 *values, int n);

@@ -38,57 +38,12 @@ enum
 
 /* ---- scans ---- */
 
-typedef struct TableScan
-{
-	Relation rel;
-	Relation index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
-	int nkeys;
-	MemoryContext context; /* the scan keeps notes of its own between rows */
-} TableScan;
-
-static void
-open_scan(TableScan *s, EduaiTable *table, Snapshot snapshot, int nkeys)
-{
-	eduai_core_table_find(table);
-	s->rel = table_open(table->relid, AccessShareLock);
-	s->index = index_open(table->index, AccessShareLock);
-	s->slot = table_slot_create(s->rel, NULL);
-	s->scan = eduai_index_beginscan(s->rel, s->index, snapshot, nkeys);
-	s->nkeys = nkeys;
-	s->context = CurrentMemoryContext;
-}
-
+/* The first row with the keys, in the direction. */
 static bool
-next_row(TableScan *s, ScanDirection direction)
+seek_row(EduaiScan *s, ScanKey keys, ScanDirection direction)
 {
-	MemoryContext old;
-	bool found;
-
-	CHECK_FOR_INTERRUPTS();
-	old = MemoryContextSwitchTo(s->context);
-	found = index_getnext_slot(s->scan, direction, s->slot);
-	if (found)
-		slot_getallattrs(s->slot);
-	MemoryContextSwitchTo(old);
-	return found;
-}
-
-static bool
-seek_row(TableScan *s, ScanKey keys, ScanDirection direction)
-{
-	index_rescan(s->scan, keys, s->nkeys, NULL, 0);
-	return next_row(s, direction);
-}
-
-static void
-close_scan(TableScan *s)
-{
-	index_endscan(s->scan);
-	ExecDropSingleTupleTableSlot(s->slot);
-	index_close(s->index, AccessShareLock);
-	table_close(s->rel, AccessShareLock);
+	eduai_core_scan_seek(s, keys);
+	return eduai_core_scan_next(s, direction);
 }
 
 static void
@@ -106,8 +61,8 @@ struct EduaiBlockReader
 	Datum tenant;
 	const char *tenant_name;
 	Snapshot snapshot;
-	TableScan from; /* (tenant, segment or later) */
-	TableScan one;  /* (tenant, segment, block); opened when first needed */
+	EduaiScan from; /* (tenant, segment or later) */
+	EduaiScan one;  /* (tenant, segment, block); opened when first needed */
 };
 
 EduaiBlockReader *
@@ -125,22 +80,20 @@ eduai_events_blocks_open(const char *tenant, Snapshot snapshot)
 void
 eduai_events_blocks_close(EduaiBlockReader *reader)
 {
-	if (reader->from.rel)
-		close_scan(&reader->from);
-	if (reader->one.rel)
-		close_scan(&reader->one);
+	eduai_core_scan_close(&reader->from);
+	eduai_core_scan_close(&reader->one);
 	pfree(reader);
 }
 
 static void
-open_kept(EduaiBlockReader *reader, TableScan *s, int nkeys)
+open_kept(EduaiBlockReader *reader, EduaiScan *s, int nkeys)
 {
 	MemoryContext old;
 
 	if (s->rel != NULL)
 		return;
 	old = MemoryContextSwitchTo(reader->context);
-	open_scan(s, &block_table, reader->snapshot, nkeys);
+	eduai_core_table_open(s, &block_table, reader->snapshot, nkeys);
 	MemoryContextSwitchTo(old);
 }
 
@@ -156,7 +109,7 @@ seek_segment(EduaiBlockReader *reader, int segment, ScanDirection direction)
 }
 
 static EduaiBlockStamp
-read_stamp(const TableScan *s)
+read_stamp(const EduaiScan *s)
 {
 	bool isnull;
 	Datum xmin = slot_getsysattr(s->slot, MinTransactionIdAttributeNumber, &isnull);
@@ -173,7 +126,7 @@ eduai_events_same_stamp(const EduaiBlockStamp *a, const EduaiBlockStamp *b)
 }
 
 static void
-read_row(const TableScan *s, EduaiBlockRow *row)
+read_row(const EduaiScan *s, EduaiBlockRow *row)
 {
 	const Datum *values = s->slot->tts_values;
 
@@ -232,7 +185,7 @@ eduai_events_blocks_find(EduaiBlockReader *reader, int64 after, EduaiBlockRow *f
 }
 
 static EduaiBlock *
-begin_row(EduaiBlockReader *reader, TableScan *s)
+begin_row(EduaiBlockReader *reader, EduaiScan *s)
 {
 	bytea *body = DatumGetByteaPP(s->slot->tts_values[EDUAI_BLOCK_BODY]);
 	EduaiBlock *block = eduai_events_block_begin(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
@@ -278,7 +231,8 @@ eduai_events_blocks_visit(EduaiBlockReader *reader, int segment, EduaiBlockVisit
 	while (more)
 	{
 		read_row(&reader->from, &row);
-		more = visit(reader, &row, arg) && next_row(&reader->from, ForwardScanDirection);
+		more =
+			visit(reader, &row, arg) && eduai_core_scan_next(&reader->from, ForwardScanDirection);
 	}
 }
 
@@ -305,15 +259,15 @@ static bytea *
 fetch_dictionary(const EduaiBlockReader *reader, int id)
 {
 	ScanKeyData keys[2];
-	TableScan s;
+	EduaiScan s;
 	bytea *body = NULL;
 
-	open_scan(&s, &dictionary_table, reader->snapshot, 2);
+	eduai_core_table_open(&s, &dictionary_table, reader->snapshot, 2);
 	eduai_core_key_text(&keys[0], 1, reader->tenant);
 	key_int4(&keys[1], 2, BTEqualStrategyNumber, id);
 	if (seek_row(&s, keys, ForwardScanDirection))
 		body = DatumGetByteaPCopy(s.slot->tts_values[DICTIONARY_BODY]);
-	close_scan(&s);
+	eduai_core_scan_close(&s);
 	return body;
 }
 
@@ -349,7 +303,7 @@ eduai_events_blocks_dictionary(int id, void *arg)
 
 /* The page that begins at the stream or before it, the nearest. */
 static bool
-seek_page(TableScan *s, const char *tenant, text *stream)
+seek_page(EduaiScan *s, const char *tenant, text *stream)
 {
 	ScanKeyData keys[2];
 
@@ -368,12 +322,12 @@ text_of(const EduaiSlice *slice)
 EduaiStreamRef *
 eduai_events_directory_refs(const char *tenant, const EduaiSlice *stream, Snapshot snapshot, int *n)
 {
-	TableScan s;
+	EduaiScan s;
 	EduaiStreamEntry entry;
 	EduaiStreamRef *refs = NULL;
 
 	*n = 0;
-	open_scan(&s, &stream_table, snapshot, 2);
+	eduai_core_table_open(&s, &stream_table, snapshot, 2);
 	if (seek_page(&s, tenant, text_of(stream)))
 	{
 		bytea *page = DatumGetByteaPP(s.slot->tts_values[STREAM_BODY]);
@@ -381,13 +335,13 @@ eduai_events_directory_refs(const char *tenant, const EduaiSlice *stream, Snapsh
 		if (eduai_events_page_find(page, stream, &entry))
 			refs = eduai_events_page_refs(&entry.refs, n);
 	}
-	close_scan(&s);
+	eduai_core_scan_close(&s);
 	return refs;
 }
 
 /* The first stream of the page after this one. */
 static text *
-next_first(TableScan *s, const char *tenant, text *first)
+next_first(EduaiScan *s, const char *tenant, text *first)
 {
 	ScanKeyData keys[2];
 
@@ -403,16 +357,16 @@ EduaiDirectoryPage
 eduai_events_directory_page(const char *tenant, const EduaiSlice *stream, Snapshot snapshot)
 {
 	EduaiDirectoryPage page = {0};
-	TableScan s;
+	EduaiScan s;
 
-	open_scan(&s, &stream_table, snapshot, 2);
+	eduai_core_table_open(&s, &stream_table, snapshot, 2);
 	if (seek_page(&s, tenant, text_of(stream)))
 	{
 		page.first = DatumGetTextPCopy(s.slot->tts_values[STREAM_FIRST]);
 		page.body = DatumGetByteaPCopy(s.slot->tts_values[STREAM_BODY]);
 		page.next = next_first(&s, tenant, page.first);
 	}
-	close_scan(&s);
+	eduai_core_scan_close(&s);
 	return page;
 }
 
@@ -423,10 +377,10 @@ eduai_events_seen_find(const char *tenant, const pg_uuid_t *id, Snapshot snapsho
 					   int *block)
 {
 	ScanKeyData keys[2];
-	TableScan s;
+	EduaiScan s;
 	bool found;
 
-	open_scan(&s, &seen_table, snapshot, 2);
+	eduai_core_table_open(&s, &seen_table, snapshot, 2);
 	eduai_core_key_text(&keys[0], 1, CStringGetTextDatum(tenant));
 	eduai_core_key_uuid(&keys[1], 2, UUIDPGetDatum(id));
 	found = seek_row(&s, keys, ForwardScanDirection);
@@ -435,6 +389,6 @@ eduai_events_seen_find(const char *tenant, const pg_uuid_t *id, Snapshot snapsho
 		*segment = DatumGetInt32(s.slot->tts_values[SEEN_SEGMENT]);
 		*block = DatumGetInt32(s.slot->tts_values[SEEN_BLOCK]);
 	}
-	close_scan(&s);
+	eduai_core_scan_close(&s);
 	return found;
 }

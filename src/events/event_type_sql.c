@@ -3,11 +3,8 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "core/compat.h"
+#include "core/callee.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "events/event_type_cache.h"
@@ -18,8 +15,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(eduai_register_event_type);
 PG_FUNCTION_INFO_V1(eduai_register_upcaster);
@@ -103,32 +98,6 @@ eduai_register_event_type(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Raises unless the function can be an upcaster of the calling role. */
-static void
-check_upcaster(Oid function)
-{
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-						errmsg("function with OID %u does not exist", function)));
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	if (form->prokind != PROKIND_FUNCTION || form->proretset || form->pronargs != 1 ||
-		form->proargtypes.values[0] != JSONBOID || form->prorettype != JSONBOID)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-						errmsg("%s cannot be an upcaster", format_procedure(function)),
-						errdetail("An upcaster is a function (jsonb) that returns jsonb.")));
-	if (isAnyTempNamespace(form->pronamespace))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-						errmsg("%s cannot be an upcaster", format_procedure(function)),
-						errdetail("It is in a temporary schema.")));
-	ReleaseSysCache(tuple);
-	if (eduai_proc_aclcheck(function, GetUserId()) != ACLCHECK_OK)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for function %s", format_procedure(function))));
-}
-
 /* register_upcaster(event_type, from_version, upcaster) */
 Datum
 eduai_register_upcaster(PG_FUNCTION_ARGS)
@@ -142,7 +111,8 @@ eduai_register_upcaster(PG_FUNCTION_ARGS)
 	char *event_type = type_argument(fcinfo);
 	EduaiPrivilege saved;
 	Datum args[4];
-	Oid function;
+	Oid argument = JSONBOID;
+	char *name;
 	int version;
 
 	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
@@ -150,13 +120,11 @@ eduai_register_upcaster(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", PG_ARGISNULL(1) ? "from_version" : "upcaster")));
 	version = version_argument(fcinfo, 1, "from_version", 1);
-	function = PG_GETARG_OID(2);
-	check_upcaster(function);
+	name = eduai_core_callee_name(PG_GETARG_OID(2), &argument, 1, JSONBOID, "an upcaster",
+								  "(jsonb) that returns jsonb");
 	args[0] = CStringGetTextDatum(event_type);
 	args[1] = Int32GetDatum(version);
-	args[2] = CStringGetTextDatum(psprintf(
-		"%s(jsonb)", quote_qualified_identifier(get_namespace_name(get_func_namespace(function)),
-												get_func_name(function))));
+	args[2] = CStringGetTextDatum(psprintf("%s(jsonb)", name));
 	args[3] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetUserId(), false)));
 	eduai_core_enter(&saved);
 	SPI_connect();

@@ -30,19 +30,16 @@ typedef struct HotPart
 	Oid key_index;
 	Oid id_index;
 	bool gone;
-	Relation rel;
-	Relation index; /* of keys */
-	IndexScanDesc scan;
-	TupleTableSlot *slot;
+	EduaiScan keys; /* of the key index */
 } HotPart;
 
 struct EduaiHotReader
 {
 	Snapshot snapshot;
-	MemoryContext context; /* of all that lives as long as the reader: index scans allocate late */
+	MemoryContext context; /* of all that lives as long as the reader */
 	MemoryContext per_record;
-	HotPart *current; /* where the record at hand lies */
-	int hint;         /* the part that last had something */
+	EduaiHotPlace current; /* of the record at hand */
+	int hint;              /* the part that last had something */
 	int n;
 	HotPart parts[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -84,78 +81,37 @@ void
 eduai_events_hot_close(EduaiHotReader *reader)
 {
 	for (int i = 0; i < reader->n; i++)
-	{
-		HotPart *part = &reader->parts[i];
-
-		if (part->scan)
-			index_endscan(part->scan);
-		if (part->index)
-			index_close(part->index, AccessShareLock);
-		if (part->slot)
-			ExecDropSingleTupleTableSlot(part->slot);
-		if (part->rel)
-			table_close(part->rel, AccessShareLock);
-	}
+		eduai_core_scan_close(&reader->parts[i].keys);
 	if (reader->per_record)
 		MemoryContextDelete(reader->per_record);
 	pfree(reader);
 }
 
-/* False for a partition that was dropped since it was listed: it was empty. */
-static bool
-open_rel(HotPart *part)
-{
-	if (part->rel || part->gone)
-		return !part->gone;
-	part->rel = try_table_open(part->relid, AccessShareLock);
-	part->gone = part->rel == NULL;
-	if (part->rel)
-		part->slot = table_slot_create(part->rel, NULL);
-	return !part->gone;
-}
-
-/* Starts a scan of a stream's versions in a partition; false when it is gone. */
+/*
+ * Goes to a stream's versions in a partition; false when that was dropped
+ * since it was listed: it was empty.
+ */
 static bool
 seek(EduaiHotReader *reader, HotPart *part, Datum tenant, Datum stream, int64 from, int64 to)
 {
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	bool there = open_rel(part);
 	ScanKeyData keys[4];
 
-	if (there && part->scan == NULL)
+	if (part->keys.rel == NULL && !part->gone)
 	{
-		part->index = index_open(part->key_index, AccessShareLock);
-		part->scan = eduai_index_beginscan(part->rel, part->index, reader->snapshot, 4);
+		MemoryContext old = MemoryContextSwitchTo(reader->context);
+
+		part->gone = !eduai_core_scan_open(&part->keys, part->relid, part->key_index,
+										   reader->snapshot, lengthof(keys));
+		MemoryContextSwitchTo(old);
 	}
-	MemoryContextSwitchTo(old);
-	if (!there)
+	if (part->gone)
 		return false;
 	eduai_core_key_text(&keys[0], 1, tenant);
 	eduai_core_key_text(&keys[1], 2, stream);
 	eduai_core_key_int8(&keys[2], 3, BTGreaterEqualStrategyNumber, from);
 	eduai_core_key_int8(&keys[3], 3, BTLessEqualStrategyNumber, to);
-	index_rescan(part->scan, keys, 4, NULL, 0);
+	eduai_core_scan_seek(&part->keys, keys);
 	return true;
-}
-
-static bool
-next(EduaiHotReader *reader, HotPart *part, ScanDirection direction)
-{
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	bool found;
-
-	CHECK_FOR_INTERRUPTS();
-	found = index_getnext_slot(part->scan, direction, part->slot);
-	MemoryContextSwitchTo(old);
-	return found;
-}
-
-static int64
-version_of(TupleTableSlot *slot)
-{
-	bool isnull;
-
-	return DatumGetInt64(slot_getattr(slot, EDUAI_EVENT_VERSION + 1, &isnull));
 }
 
 static text *
@@ -164,11 +120,11 @@ text_of(TupleTableSlot *slot, int column)
 	return slot->tts_isnull[column] ? NULL : DatumGetTextPP(slot->tts_values[column]);
 }
 
-/* Hands the row to the sink; false when it has had enough. */
+/* Hands the scan's row to the sink; false when it has had enough. */
 static bool
-feed(EduaiHotReader *reader, HotPart *part, EduaiRecordSink sink, void *arg)
+feed(EduaiHotReader *reader, const EduaiScan *scan, EduaiRecordSink sink, void *arg)
 {
-	TupleTableSlot *slot = part->slot;
+	TupleTableSlot *slot = scan->slot;
 	EduaiRecord record = {0};
 	MemoryContext old;
 	bool more;
@@ -176,7 +132,6 @@ feed(EduaiHotReader *reader, HotPart *part, EduaiRecordSink sink, void *arg)
 	if (reader->per_record == NULL)
 		reader->per_record =
 			AllocSetContextCreate(reader->context, "eduai record", ALLOCSET_DEFAULT_SIZES);
-	slot_getallattrs(slot);
 	old = MemoryContextSwitchTo(reader->per_record);
 	record.version = DatumGetInt64(slot->tts_values[EDUAI_EVENT_VERSION]);
 	record.event_id = *DatumGetUUIDP(slot->tts_values[EDUAI_EVENT_ID]);
@@ -190,7 +145,7 @@ feed(EduaiHotReader *reader, HotPart *part, EduaiRecordSink sink, void *arg)
 	record.metadata = DatumGetJsonbP(slot->tts_values[EDUAI_EVENT_METADATA]);
 	record.occurred_at = DatumGetTimestampTz(slot->tts_values[EDUAI_EVENT_OCCURRED_AT]);
 	record.recorded_at = DatumGetTimestampTz(slot->tts_values[EDUAI_EVENT_RECORDED_AT]);
-	reader->current = part;
+	reader->current = (EduaiHotPlace){RelationGetRelid(scan->rel), slot->tts_tid};
 	more = sink(&record, arg);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(reader->per_record);
@@ -218,10 +173,11 @@ read_part(EduaiHotReader *reader, HotPart *part, HotRange *range)
 
 	if (!seek(reader, part, range->tenant, range->stream, range->from, range->to))
 		return;
-	while (!range->stopped && range->fed < range->limit && next(reader, part, direction))
+	while (!range->stopped && range->fed < range->limit &&
+		   eduai_core_scan_next(&part->keys, direction))
 	{
 		range->fed++;
-		range->stopped = !feed(reader, part, range->sink, range->arg);
+		range->stopped = !feed(reader, &part->keys, range->sink, range->arg);
 	}
 }
 
@@ -235,10 +191,10 @@ read_hinted(EduaiHotReader *reader, HotRange *range)
 	HotPart *part = &reader->parts[reader->hint];
 
 	if (!seek(reader, part, range->tenant, range->stream, range->from, range->to) ||
-		!next(reader, part, ForwardScanDirection))
+		!eduai_core_scan_next(&part->keys, ForwardScanDirection))
 		return false;
 	range->fed++;
-	feed(reader, part, range->sink, range->arg);
+	feed(reader, &part->keys, range->sink, range->arg);
 	return true;
 }
 
@@ -284,41 +240,31 @@ eduai_events_hot_version(EduaiHotReader *reader, const char *tenant, const char 
 		HotPart *part = &reader->parts[i];
 
 		if (seek(reader, part, tenant_text, stream_text, 1, PG_INT64_MAX) &&
-			next(reader, part, BackwardScanDirection))
-			return version_of(part->slot);
+			eduai_core_scan_next(&part->keys, BackwardScanDirection))
+			return DatumGetInt64(part->keys.slot->tts_values[EDUAI_EVENT_VERSION]);
 	}
 	return 0;
 }
 
 static void
-find_in_part(EduaiHotReader *reader, HotPart *part, Datum tenant, const pg_uuid_t *ids, int n,
+find_in_part(EduaiHotReader *reader, const HotPart *part, Datum tenant, const pg_uuid_t *ids, int n,
 			 EduaiRecordSink sink, void *arg)
 {
-	MemoryContext old = MemoryContextSwitchTo(reader->context);
-	Relation index;
-	IndexScanDesc scan;
+	EduaiScan scan;
+	ScanKeyData keys[2];
+	bool more = true;
 
-	if (!open_rel(part))
-	{
-		MemoryContextSwitchTo(old);
+	if (!eduai_core_scan_open(&scan, part->relid, part->id_index, reader->snapshot, lengthof(keys)))
 		return;
-	}
-	index = index_open(part->id_index, AccessShareLock);
-	scan = eduai_index_beginscan(part->rel, index, reader->snapshot, 2);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && more; i++)
 	{
-		ScanKeyData keys[2];
-
 		eduai_core_key_uuid(&keys[0], 1, UUIDPGetDatum(&ids[i]));
 		eduai_core_key_text(&keys[1], 2, tenant);
-		index_rescan(scan, keys, 2, NULL, 0);
-		if (index_getnext_slot(scan, ForwardScanDirection, part->slot) &&
-			!feed(reader, part, sink, arg))
-			break;
+		eduai_core_scan_seek(&scan, keys);
+		if (eduai_core_scan_next(&scan, ForwardScanDirection))
+			more = feed(reader, &scan, sink, arg);
 	}
-	index_endscan(scan);
-	index_close(index, AccessShareLock);
-	MemoryContextSwitchTo(old);
+	eduai_core_scan_close(&scan);
 }
 
 void
@@ -334,5 +280,5 @@ eduai_events_hot_find(EduaiHotReader *reader, const char *tenant, const pg_uuid_
 EduaiHotPlace
 eduai_events_hot_place(const EduaiHotReader *reader)
 {
-	return (EduaiHotPlace){reader->current->relid, reader->current->slot->tts_tid};
+	return reader->current;
 }

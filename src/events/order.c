@@ -290,45 +290,16 @@ eduai_events_order_init(void)
 
 /* ---- reading ---- */
 
-typedef struct OrderScan
+/* Begins with the first row that has a position greater than "after", or with the tenant's last. */
+static void
+begin(EduaiScan *s, const char *tenant, int64 after, Snapshot snapshot)
 {
-	Relation rel;
-	Relation index;
-	TupleTableSlot *slot;
-	IndexScanDesc scan;
 	ScanKeyData keys[2];
-} OrderScan;
 
-static void
-begin(OrderScan *s, const char *tenant, int64 after, Snapshot snapshot)
-{
-	eduai_core_table_find(&order_table);
-	s->rel = table_open(order_table.relid, AccessShareLock);
-	s->index = index_open(order_table.index, AccessShareLock);
-	s->slot = table_slot_create(s->rel, NULL);
-	eduai_core_key_text(&s->keys[0], 1, CStringGetTextDatum(tenant));
-	eduai_core_key_int8(&s->keys[1], 2, BTGreaterStrategyNumber, after);
-	s->scan = eduai_index_beginscan(s->rel, s->index, snapshot, 2);
-	index_rescan(s->scan, s->keys, 2, NULL, 0);
-}
-
-static bool
-next(OrderScan *s, ScanDirection direction)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (!index_getnext_slot(s->scan, direction, s->slot))
-		return false;
-	slot_getallattrs(s->slot);
-	return true;
-}
-
-static void
-end(OrderScan *s)
-{
-	index_endscan(s->scan);
-	ExecDropSingleTupleTableSlot(s->slot);
-	index_close(s->index, AccessShareLock);
-	table_close(s->rel, AccessShareLock);
+	eduai_core_table_open(s, &order_table, snapshot, 2);
+	eduai_core_key_text(&keys[0], 1, CStringGetTextDatum(tenant));
+	eduai_core_key_int8(&keys[1], 2, BTGreaterStrategyNumber, after);
+	eduai_core_scan_seek(s, keys);
 }
 
 typedef struct Cut
@@ -361,11 +332,11 @@ eduai_events_order_read(const char *tenant, int64 after, int64 through, Snapshot
 						EduaiRunSink sink, void *arg)
 {
 	Cut cut = {after, through, sink, arg};
-	OrderScan s;
+	EduaiScan s;
 	bool more = true;
 
 	begin(&s, tenant, after, snapshot);
-	while (more && next(&s, ForwardScanDirection))
+	while (more && eduai_core_scan_next(&s, ForwardScanDirection))
 	{
 		int64 last = DatumGetInt64(s.slot->tts_values[ORDER_LAST]);
 		int events = DatumGetInt32(s.slot->tts_values[ORDER_EVENTS]);
@@ -378,18 +349,18 @@ eduai_events_order_read(const char *tenant, int64 after, int64 through, Snapshot
 		if (PointerGetDatum(runs) != s.slot->tts_values[ORDER_RUNS])
 			pfree(runs);
 	}
-	end(&s);
+	eduai_core_scan_close(&s);
 	return more;
 }
 
 int64
 eduai_events_order_count(const char *tenant, int64 after, int64 through, Snapshot snapshot)
 {
-	OrderScan s;
+	EduaiScan s;
 	int64 count = 0;
 
 	begin(&s, tenant, after, snapshot);
-	while (next(&s, ForwardScanDirection))
+	while (eduai_core_scan_next(&s, ForwardScanDirection))
 	{
 		int64 last = DatumGetInt64(s.slot->tts_values[ORDER_LAST]);
 		int64 first = last - DatumGetInt32(s.slot->tts_values[ORDER_EVENTS]) + 1;
@@ -398,7 +369,7 @@ eduai_events_order_count(const char *tenant, int64 after, int64 through, Snapsho
 			break;
 		count += Min(last, through) - Max(first, after + 1) + 1;
 	}
-	end(&s);
+	eduai_core_scan_close(&s);
 	return count;
 }
 
@@ -406,13 +377,13 @@ eduai_events_order_count(const char *tenant, int64 after, int64 through, Snapsho
 static int64
 stored_mark(const char *tenant, Snapshot snapshot)
 {
-	OrderScan s;
+	EduaiScan s;
 	int64 mark = 0;
 
 	begin(&s, tenant, 0, snapshot);
-	if (next(&s, BackwardScanDirection))
+	if (eduai_core_scan_next(&s, BackwardScanDirection))
 		mark = DatumGetInt64(s.slot->tts_values[ORDER_MARK]);
-	end(&s);
+	eduai_core_scan_close(&s);
 	return mark;
 }
 
@@ -420,10 +391,10 @@ stored_mark(const char *tenant, Snapshot snapshot)
 static int64
 first_unseen(const char *tenant, int64 safe, int64 bound, Snapshot snapshot, Snapshot latest)
 {
-	OrderScan s;
+	EduaiScan s;
 
 	begin(&s, tenant, safe, latest);
-	while (next(&s, ForwardScanDirection))
+	while (eduai_core_scan_next(&s, ForwardScanDirection))
 	{
 		int64 last = DatumGetInt64(s.slot->tts_values[ORDER_LAST]);
 		int64 first = last - DatumGetInt32(s.slot->tts_values[ORDER_EVENTS]) + 1;
@@ -436,7 +407,7 @@ first_unseen(const char *tenant, int64 safe, int64 bound, Snapshot snapshot, Sna
 			break;
 		}
 	}
-	end(&s);
+	eduai_core_scan_close(&s);
 	return bound;
 }
 
@@ -472,17 +443,17 @@ int64
 eduai_events_order_delete(const char *tenant, int64 through)
 {
 	Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
-	OrderScan s;
+	EduaiScan s;
 	int64 deleted = 0;
 
 	begin(&s, tenant, 0, latest);
-	while (next(&s, ForwardScanDirection) &&
+	while (eduai_core_scan_next(&s, ForwardScanDirection) &&
 		   DatumGetInt64(s.slot->tts_values[ORDER_LAST]) <= through)
 	{
 		simple_heap_delete(s.rel, &s.slot->tts_tid);
 		deleted++;
 	}
-	end(&s);
+	eduai_core_scan_close(&s);
 	UnregisterSnapshot(latest);
 	return deleted;
 }

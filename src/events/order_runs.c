@@ -5,6 +5,7 @@
 
 #include "common/hashfn.h"
 #include "events/order_runs.h"
+#include "events/varint.h"
 
 #define FEW_NAMES 12                     /* below, looking at each is cheaper than a table */
 #define PLACES    (EDUAI_RUNS_NAMES * 2) /* a power of two */
@@ -13,17 +14,6 @@ void
 eduai_events_runs_begin(EduaiRunsBuilder *b)
 {
 	memset(b, 0, sizeof(*b));
-}
-
-static void
-put_varint(StringInfo bytes, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(bytes, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(bytes, (char) value);
 }
 
 /* The place in the table where the name is, or where it belongs. */
@@ -87,17 +77,17 @@ eduai_events_runs_add(EduaiRunsBuilder *b, const char *stream, int64 version, in
 	if (b->events == 0)
 		start(b);
 	number = known_number(b, stream);
-	put_varint(&b->bytes, number);
+	eduai_events_put_varint(&b->bytes, number);
 	if (number == 0)
 	{
 		int length = strlen(stream);
 
 		add_name(b, stream);
-		put_varint(&b->bytes, length);
+		eduai_events_put_varint(&b->bytes, length);
 		appendBinaryStringInfo(&b->bytes, stream, length);
 	}
-	put_varint(&b->bytes, version);
-	put_varint(&b->bytes, count);
+	eduai_events_put_varint(&b->bytes, version);
+	eduai_events_put_varint(&b->bytes, count);
 	b->events += count;
 }
 
@@ -128,21 +118,11 @@ corrupted(void)
 static uint64
 get_varint(Cursor *c)
 {
-	uint64 value = 0;
+	uint64 value;
 
-	for (int shift = 0; shift < 64; shift += 7)
-	{
-		unsigned char byte;
-
-		if (c->at >= c->end)
-			break;
-		byte = *c->at++;
-		value |= (uint64) (byte & 0x7f) << shift;
-		if (byte < 0x80)
-			return value;
-	}
-	corrupted();
-	return 0;
+	if (!eduai_events_take_varint(&c->at, c->end, &value))
+		corrupted();
+	return value;
 }
 
 static const char *

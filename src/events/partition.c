@@ -271,6 +271,16 @@ make_partition(TimestampTz at)
 		make_here(at);
 }
 
+/* A partition whose indexes are still to come must not get one beside it, nor rows. */
+static void
+refuse_during_restore(void)
+{
+	if (list_lacks)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("a partition of the log of events has no indexes yet"),
+						errhint("A dump is being restored: append when that has ended.")));
+}
+
 EduaiPartition
 eduai_events_partition_for(TimestampTz *recorded_at)
 {
@@ -281,6 +291,7 @@ eduai_events_partition_for(TimestampTz *recorded_at)
 	part = find_partition(*recorded_at);
 	if (part == NULL)
 	{
+		refuse_during_restore();
 		make_partition(*recorded_at);
 		part = find_partition(*recorded_at);
 	}

@@ -8,15 +8,11 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "core/callee.h"
 #include "core/clock.h"
-#include "core/compat.h"
 #include "core/plan.h"
 #include "core/privilege.h"
-#include "core/shmem.h"
 #include "core/tenant.h"
 #include "core/xact.h"
 #include "core/hooks.h"
@@ -99,12 +95,22 @@ is_due(const EduaiEvent *event, const Rule *rule)
 		   (event->stream[rule->length] == '-' || event->stream[rule->length] == '\0');
 }
 
+/* Asked before every append: one of a tenant without rules must not cost SQL. */
+static bool
+wants(const EduaiAppendBatch *batch)
+{
+	if (!known)
+		return true;
+	for (int r = 0; r < nrules; r++)
+		if (strcmp(rules[r].tenant, batch->tenant) == 0)
+			return true;
+	return false;
+}
+
 /* The append hook; it runs in SPI, as the extension's owner. */
 static void
 wake_when_due(EduaiAppendBatch *batch)
 {
-	if (!eduai_core_preloaded())
-		return;
 	if (!known)
 		load_rules();
 	for (int r = 0; r < nrules; r++)
@@ -124,7 +130,7 @@ void
 eduai_events_snapshot_init(void)
 {
 	static const EduaiAppendHooks hooks = {
-		.name = "snapshots", .rank = EDUAI_RANK_EVENTS, .after = wake_when_due};
+		.name = "snapshots", .rank = EDUAI_RANK_EVENTS, .wants = wants, .after = wake_when_due};
 
 	eduai_core_append_hooks_register(&hooks);
 	CacheRegisterRelcacheCallback(forget_rules, (Datum) 0);
@@ -190,43 +196,16 @@ check_arguments(FunctionCallInfo fcinfo)
 						errhint("Schema versions are 1 and up.")));
 }
 
-static bool
-is_reducer(Form_pg_proc proc)
-{
-	Oid record = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, PointerGetDatum("event_record"),
-								 ObjectIdGetDatum(eduai_core_schema()));
-
-	/* no other process sees a temporary one */
-	return !isAnyTempNamespace(proc->pronamespace) && proc->prokind == PROKIND_FUNCTION &&
-		   !proc->proretset && proc->prorettype == JSONBOID && proc->pronargs == 2 &&
-		   proc->proargtypes.values[0] == JSONBOID && proc->proargtypes.values[1] == record;
-}
-
 /* The reducer's name, once the caller was found to be allowed to execute it. */
 static char *
 check_reducer(Oid function)
 {
-	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc proc;
-	char *name;
+	Oid record = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, PointerGetDatum("event_record"),
+								 ObjectIdGetDatum(eduai_core_schema()));
+	Oid arguments[] = {JSONBOID, record};
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-						errmsg("function with OID %u does not exist", function)));
-	proc = (Form_pg_proc) GETSTRUCT(tuple);
-	name =
-		quote_qualified_identifier(get_namespace_name(proc->pronamespace), NameStr(proc->proname));
-	if (!is_reducer(proc))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-				 errmsg("function %s is not a reducer", name),
-				 errhint("A reducer is a permanent function (jsonb, eduai.event_record) returns "
-						 "jsonb.")));
-	ReleaseSysCache(tuple);
-	if (eduai_proc_aclcheck(function, GetUserId()) != ACLCHECK_OK)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for function %s", name)));
-	return name;
+	return eduai_core_callee_name(function, arguments, lengthof(arguments), JSONBOID, "a reducer",
+								  "(jsonb, eduai.event_record) that returns jsonb");
 }
 
 /* ---- the functions ---- */

@@ -94,5 +94,16 @@ is($node->safe_psql('fresh', q{BEGIN; CREATE EXTENSION eduai; SELECT version FRO
 # ---- a database that no worker serves
 is($node->safe_psql('fresh', q{SELECT eduai.test_clock(interval '5 years'); SELECT version FROM eduai.append_event('s', 'x');}) =~ s/^\n//r, 2, 'a database that no worker serves gets its partitions too');
 
+# ---- a partition whose indexes a restore has still to make
+my $fresh = sub { return $node->psql('fresh', $_[0]) };
+my $partition = $node->safe_psql('fresh', q{SELECT relname FROM pg_class WHERE oid = (SELECT tableoid FROM eduai.event ORDER BY version DESC LIMIT 1)});
+my $index = $node->safe_psql('fresh', qq{SELECT pg_get_indexdef('eduai.${partition}_event_id'::regclass)});
+$node->safe_psql('fresh', qq{DROP INDEX eduai.${partition}_event_id});
+(undef, undef, $err) = $fresh->(q{\set VERBOSITY verbose
+	SELECT eduai.append_event('s', 'x')});
+like($err, qr/55000: a partition of the log of events has no indexes yet/, 'it takes no rows, nor another one beside it');
+$node->safe_psql('fresh', $index);
+is(($fresh->(q{SELECT version FROM eduai.append_event('s', 'x')}))[1], 3, 'and goes on once it has them');
+
 $node->stop('fast');
 done_testing();
