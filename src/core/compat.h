@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 #include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -61,6 +63,21 @@ eduai_string_to_qualified_name_list(const char *name)
 	return stringToQualifiedNameList(name, NULL);
 #else
 	return stringToQualifiedNameList(name);
+#endif
+}
+
+/* PG16: simple_heap_update() says which indexes need an entry: of b-trees all or none. */
+static inline bool
+eduai_simple_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update;
+
+	simple_heap_update(rel, tid, tuple, &update);
+	return update == TU_All;
+#else
+	simple_heap_update(rel, tid, tuple);
+	return !HeapTupleIsHeapOnly(tuple);
 #endif
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/core.h"
+#include "core/guard.h"
 #include "core/lock_room.h"
 #include "core/pause.h"
 #include "core/shmem.h"
@@ -18,6 +19,7 @@ eduai_core_init(void)
 {
 	eduai_core_shmem_init();
 	eduai_core_xact_init();
+	eduai_core_guard_init();
 	eduai_core_lock_room_init();
 	eduai_core_pause_init();
 	eduai_core_clock_init();

@@ -31,9 +31,9 @@ eduai_core_table_find(EduaiTable *table)
 	table->schema = schema;
 }
 
-void
-eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
-						const Datum *values, const bool *nulls)
+static void
+insert_entry(Relation rel, Relation index, IndexInfo *info, ItemPointer tid, const Datum *values,
+			 const bool *nulls, IndexUniqueCheck check)
 {
 	Datum keys[INDEX_MAX_KEYS];
 	bool key_nulls[INDEX_MAX_KEYS];
@@ -45,8 +45,22 @@ eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPoint
 		keys[i] = values[column];
 		key_nulls[i] = nulls[column];
 	}
-	index_insert(index, keys, key_nulls, tid, rel,
-				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+	index_insert(index, keys, key_nulls, tid, rel, check, false, info);
+}
+
+void
+eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
+						const Datum *values, const bool *nulls)
+{
+	insert_entry(rel, index, info, tid, values, nulls,
+				 index->rd_index->indisunique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO);
+}
+
+void
+eduai_core_index_reinsert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
+						  const Datum *values, const bool *nulls)
+{
+	insert_entry(rel, index, info, tid, values, nulls, UNIQUE_CHECK_NO);
 }
 
 void
@@ -58,6 +72,25 @@ eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexIn
 		eduai_core_index_insert(rel, indexes[i], infos[i], &tuple->t_self, values, nulls);
 }
 
+void
+eduai_core_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, Relation *indexes,
+					   IndexInfo **infos, int nindexes, const Datum *values, const bool *nulls)
+{
+	if (!eduai_simple_heap_update(rel, tid, tuple))
+		return;
+	for (int i = 0; i < nindexes; i++)
+		eduai_core_index_reinsert(rel, indexes[i], infos[i], &tuple->t_self, values, nulls);
+}
+
+static void
+begin_scan(EduaiScan *s, Snapshot snapshot, int nkeys)
+{
+	s->slot = table_slot_create(s->rel, NULL);
+	s->scan = eduai_index_beginscan(s->rel, s->index, snapshot, nkeys);
+	s->context = CurrentMemoryContext;
+	s->nkeys = nkeys;
+}
+
 bool
 eduai_core_scan_open(EduaiScan *s, Oid relid, Oid index, Snapshot snapshot, int nkeys)
 {
@@ -65,11 +98,18 @@ eduai_core_scan_open(EduaiScan *s, Oid relid, Oid index, Snapshot snapshot, int 
 	if (s->rel == NULL)
 		return false;
 	s->index = index_open(index, AccessShareLock);
-	s->slot = table_slot_create(s->rel, NULL);
-	s->scan = eduai_index_beginscan(s->rel, s->index, snapshot, nkeys);
-	s->context = CurrentMemoryContext;
-	s->nkeys = nkeys;
+	s->borrowed = false;
+	begin_scan(s, snapshot, nkeys);
 	return true;
+}
+
+void
+eduai_core_scan_begin(EduaiScan *s, Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+	s->rel = rel;
+	s->index = index;
+	s->borrowed = true;
+	begin_scan(s, snapshot, nkeys);
 }
 
 void
@@ -111,8 +151,11 @@ eduai_core_scan_close(EduaiScan *s)
 		return;
 	index_endscan(s->scan);
 	ExecDropSingleTupleTableSlot(s->slot);
-	index_close(s->index, AccessShareLock);
-	table_close(s->rel, AccessShareLock);
+	if (!s->borrowed)
+	{
+		index_close(s->index, AccessShareLock);
+		table_close(s->rel, AccessShareLock);
+	}
 	s->rel = NULL;
 }
 

@@ -45,9 +45,24 @@ extern void
 eduai_core_heap_insert(Relation rel, HeapTuple tuple, Relation *indexes, IndexInfo **infos,
 					   int nindexes, const Datum *values, const bool *nulls);
 
+/*
+ * Replaces the row at tid, which nobody else changes meanwhile and which this
+ * command has not written, by one with the same unique keys; index entries are
+ * made unless the update is heap-only.  Uniqueness is not checked: that would
+ * look at every version of the row that a snapshot somewhere still keeps.  The
+ * caller counts commands.
+ */
+extern void
+eduai_core_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, Relation *indexes,
+					   IndexInfo **infos, int nindexes, const Datum *values, const bool *nulls);
+
 /* The entry of one tuple that is in the heap already. */
 extern void eduai_core_index_insert(Relation rel, Relation index, IndexInfo *info, ItemPointer tid,
 									const Datum *values, const bool *nulls);
+
+/* The same for a new version of a row, whose unique keys stay: not checked. */
+extern void eduai_core_index_reinsert(Relation rel, Relation index, IndexInfo *info,
+									  ItemPointer tid, const Datum *values, const bool *nulls);
 
 /*
  * A scan of one index of a table that is kept open and started again and
@@ -63,6 +78,7 @@ typedef struct EduaiScan
 	IndexScanDesc scan;
 	MemoryContext context;
 	int nkeys;
+	bool borrowed; /* rel and index are the caller's */
 } EduaiScan;
 
 /* Opens it, for keys of nkeys columns; false when the table is gone.  The snapshot stays registered. */
@@ -71,6 +87,10 @@ eduai_core_scan_open(EduaiScan *scan, Oid relid, Oid index, Snapshot snapshot, i
 
 /* The same for a table known by name, which is there. */
 extern void eduai_core_table_open(EduaiScan *scan, EduaiTable *table, Snapshot snapshot, int nkeys);
+
+/* The same over relations that the caller has opened and closes after the scan. */
+extern void
+eduai_core_scan_begin(EduaiScan *scan, Relation rel, Relation index, Snapshot snapshot, int nkeys);
 
 /* Goes to before the first row, in either direction, that has the keys. */
 extern void eduai_core_scan_seek(EduaiScan *scan, ScanKey keys);

@@ -37,12 +37,22 @@ eduai_core_append_hooks_register(const EduaiAppendHooks *hooks)
 }
 
 bool
-eduai_core_append_wanted(const EduaiAppendBatch *batch)
+eduai_core_append_enter(const EduaiAppendBatch *batch)
 {
 	for (int i = 0; i < nappend; i++)
-		if (append_hooks[i]->wants == NULL || append_hooks[i]->wants(batch))
-			return true;
-	return false;
+		if (append_hooks[i]->enter && !append_hooks[i]->enter(batch))
+			return false;
+	return true;
+}
+
+EduaiAppendInterest
+eduai_core_append_wanted(const EduaiAppendBatch *batch)
+{
+	EduaiAppendInterest most = EDUAI_APPEND_NONE;
+
+	for (int i = 0; i < nappend; i++)
+		most = Max(most, append_hooks[i]->wants(batch));
+	return most;
 }
 
 void

@@ -40,12 +40,22 @@ typedef struct EduaiAppendBatch
 	bool own;    /* written by eduai itself: not checked against the types' schemas */
 } EduaiAppendBatch;
 
+/* What a hook wants of a batch. */
+typedef enum EduaiAppendInterest
+{
+	EDUAI_APPEND_NONE,
+	EDUAI_APPEND_DIRECT, /* its other functions are called */
+	EDUAI_APPEND_SQL,    /* they are called inside SPI, as the owner */
+} EduaiAppendInterest;
+
 typedef struct EduaiAppendHooks
 {
 	const char *name;
 	int rank;
-	/* whether the batch is of interest: decided from it alone, without SQL */
-	bool (*wants)(const EduaiAppendBatch *batch);
+	/* called first, for every batch: locks to take before wants() looks; false only with nowait */
+	bool (*enter)(const EduaiAppendBatch *batch);
+	/* whether the batch is of interest; without SQL, but for what it opens by itself */
+	EduaiAppendInterest (*wants)(const EduaiAppendBatch *batch);
 	/* before any lock; may raise (consent, erasure) or replace data (encryption) */
 	void (*before)(EduaiAppendBatch *batch);
 	/* after the streams' locks; false only with batch->nowait */
@@ -55,8 +65,10 @@ typedef struct EduaiAppendHooks
 } EduaiAppendHooks;
 
 extern void eduai_core_append_hooks_register(const EduaiAppendHooks *hooks);
-/* Whether any hook wants the batch: only then are the others called, inside SPI, as the owner. */
-extern bool eduai_core_append_wanted(const EduaiAppendBatch *batch);
+/* Calls enter() of all; false only with nowait. */
+extern bool eduai_core_append_enter(const EduaiAppendBatch *batch);
+/* The most that any hook wants of the batch; with none, the others are not called. */
+extern EduaiAppendInterest eduai_core_append_wanted(const EduaiAppendBatch *batch);
 extern void eduai_core_append_before(EduaiAppendBatch *batch);
 extern bool eduai_core_append_lock(EduaiAppendBatch *batch);
 extern void eduai_core_append_after(EduaiAppendBatch *batch);

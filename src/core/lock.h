@@ -4,7 +4,7 @@
  *
  * The lock table is small and all sessions share it, so a transaction may not
  * keep an entry for each of 50,000 streams.  Terms, for the classes of keys
- * (event ids, streams, learners, unique keys):
+ * (event ids, streams, learners, sessions, unique keys):
  *
  *   fine lock   an entry of the lock table for one key, exclusive, kept to the
  *               end of the transaction.
@@ -77,11 +77,15 @@ typedef enum EduaiLockClass
 	EDUAI_LOCK_EVENT_ID = 0xED11,
 	EDUAI_LOCK_STREAM = 0xED12,
 	EDUAI_LOCK_LEARNER = 0xED13,      /* a learner's inline projections */
-	EDUAI_LOCK_UNIQUE_KEY = 0xED14,   /* enqueue's unique and idempotency keys */
-	EDUAI_LOCK_QUOTA = 0xED15,        /* counting a tenant, session level */
-	EDUAI_LOCK_SUBSCRIPTION = 0xED16, /* a subscription, then its members */
-	EDUAI_LOCK_SNAPSHOT = 0xED17,     /* saving a stream's snapshot */
-	EDUAI_LOCK_COMPACT = 0xED18,      /* a tenant's blocks and directory, for whoever writes them */
+	EDUAI_LOCK_SESSION = 0xED14,      /* a learning session's inline projections */
+	EDUAI_LOCK_UNIQUE_KEY = 0xED15,   /* enqueue's unique and idempotency keys */
+	EDUAI_LOCK_QUOTA = 0xED16,        /* counting a tenant, session level */
+	EDUAI_LOCK_SUBSCRIPTION = 0xED17, /* a subscription, then its members */
+	EDUAI_LOCK_SNAPSHOT = 0xED18,     /* saving a stream's snapshot */
+	EDUAI_LOCK_COMPACT = 0xED19,      /* a tenant's blocks and directory, for whoever writes them */
+	EDUAI_LOCK_FOLLOWER = 0xED1A,     /* following the feed for a projection's lane */
+	EDUAI_LOCK_PARKED = 0xED1B,       /* a tenant's parked events of a projection */
+	EDUAI_LOCK_COHORT = 0xED1C,       /* a cohort's members */
 } EduaiLockClass;
 
 /* Hash of a tenant and a name, the key of a lock. */

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 /* Classes of keys; and a group is the leading bits of a key. */
-#define EDUAI_LOCK_ROOM_CLASSES 4
+#define EDUAI_LOCK_ROOM_CLASSES 5
 
 /* Shared memory and the transaction hooks. */
 extern void eduai_core_lock_room_init(void);

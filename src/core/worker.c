@@ -200,6 +200,7 @@ on_commit(void)
 		eduai_core_worker_set_latch(eduai_core_worker_shared->launcher_proc);
 	forget_pending();
 	EDUAI_PAUSE("commit-after-wake");
+	EDUAI_PAUSE("commit-after-wake");
 }
 
 /* DROP EXTENSION eduai sends the workers home when it commits */
@@ -272,9 +273,10 @@ eduai_core_worker_init(void)
 static bool
 any_worker(DatabaseSlot *db)
 {
-	bool any = false;
+	bool any;
 
 	LWLockAcquire(&eduai_core_worker_lock->lock, LW_SHARED);
+	any = db->helpers > 0;
 	for (int k = 0; k < nkinds; k++)
 		any |= db->workers[k].state != WORKER_NONE;
 	LWLockRelease(&eduai_core_worker_lock->lock);

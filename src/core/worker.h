@@ -78,6 +78,13 @@ extern int64 eduai_core_worker_epoch(void);
 extern bool eduai_core_worker_reloaded(void);
 
 /*
+ * For a background process that helps this database's workers: from here to
+ * its end stop_workers() waits for it, and eduai_core_worker_should_stop()
+ * tells it to leave.  Ask that often: nothing wakes it.
+ */
+extern void eduai_core_worker_helper_attach(void);
+
+/*
  * Nothing that a database or the server has set may bend what a worker does:
  * done for workers, again after each SIGHUP; for other background processes.
  */

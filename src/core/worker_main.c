@@ -184,6 +184,27 @@ eduai_core_worker_main(Datum arg)
 	proc_exit(0);
 }
 
+static void
+helper_detach(int code, Datum arg)
+{
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	my_database->helpers--;
+	LWLockRelease(&eduai_core_worker_lock->lock);
+	ConditionVariableBroadcast(&my_database->left);
+}
+
+void
+eduai_core_worker_helper_attach(void)
+{
+	LWLockAcquire(&eduai_core_worker_lock->lock, LW_EXCLUSIVE);
+	my_database = eduai_core_worker_database(MyDatabaseId);
+	if (my_database != NULL)
+		my_database->helpers++;
+	LWLockRelease(&eduai_core_worker_lock->lock);
+	if (my_database != NULL)
+		before_shmem_exit(helper_detach, (Datum) 0);
+}
+
 void
 eduai_core_worker_watch(int fd)
 {
@@ -265,6 +286,9 @@ eduai_core_worker_reconfigured(void)
 bool
 eduai_core_worker_should_stop(void)
 {
+	/* a helper in a database that is not served */
+	if (my_database == NULL)
+		return false;
 	return unserved || my_database->stopped || eduai_core_worker_absent(my_database);
 }
 

@@ -3,7 +3,7 @@
  * Private to core/worker*.c and core/launcher.c.
  *
  * A database keeps its slot until it is dropped and the slot is wanted by
- * another; only the launcher makes and frees slots.  The lock guards name, oid, state, pid, proc, stopped and the
+ * another; only the launcher makes and frees slots.  The lock guards name, oid, state, pid, proc, stopped, helpers and the
  * like; the counters and requests are atomics.  proc is read without the lock
  * in commit callbacks: a latch set for nothing is harmless.
  */
@@ -43,6 +43,7 @@ typedef struct DatabaseSlot
 {
 	Oid oid;      /* InvalidOid: free */
 	bool stopped; /* by stop_workers() */
+	int helpers;  /* processes that help the workers */
 	/*
 	 * A database without the extension (or with another version) is absent:
 	 * absent_mark is then installs + 1.  CREATE EXTENSION raises installs, so

@@ -255,15 +255,19 @@ append_checked(EduaiAppendBatch *batch, const int64 *expected_version, bool hook
 	return append_rest(batch, repeat, nnew, expected_version, hooks);
 }
 
-/* The hooks run SQL, as the owner; an append that nobody else takes part in does not. */
+/* Only hooks that run SQL need a switch to the owner, and SPI. */
 static bool
 append_with_hooks(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted)
 {
+	EduaiAppendInterest interest;
 	EduaiPrivilege saved;
 	bool done;
 
-	if (!eduai_core_append_wanted(batch))
-		return append_checked(batch, expected_version, false, inserted);
+	if (!eduai_core_append_enter(batch))
+		return false;
+	interest = eduai_core_append_wanted(batch);
+	if (interest != EDUAI_APPEND_SQL)
+		return append_checked(batch, expected_version, interest != EDUAI_APPEND_NONE, inserted);
 	eduai_core_enter(&saved);
 	SPI_connect();
 	done = append_checked(batch, expected_version, true, inserted);

@@ -4,8 +4,9 @@
  * A stream's versions grow with its partitions (see partition.c), so a reader
  * goes through them in order and an append's search for the last version
  * stops at the first hit from the newest.  Events that follow one another in
- * the feed mostly lie in one partition: the reader begins where it last found
- * something.
+ * the feed mostly lie in one partition, and many side by side: the reader looks
+ * at the next place of the heap, which costs a tenth of a probe, then probes
+ * the partition where it last found something.
  */
 #include "postgres.h"
 
@@ -19,9 +20,16 @@
 #include "events/shared.h"
 #include "events/store.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+
+/* of the conditions of a probe: tenant, stream, from and to version */
+#define KEY_COLUMNS 4
+/* looks beside the last place in vain, after which few are tried */
+#define MANY_MISSES 32
 
 /* A partition as the reader uses it; opened when first needed. */
 typedef struct HotPart
@@ -30,7 +38,8 @@ typedef struct HotPart
 	Oid key_index;
 	Oid id_index;
 	bool gone;
-	EduaiScan keys; /* of the key index */
+	BlockNumber blocks; /* when opened */
+	EduaiScan keys;     /* of the key index */
 } HotPart;
 
 struct EduaiHotReader
@@ -40,6 +49,7 @@ struct EduaiHotReader
 	MemoryContext per_record;
 	EduaiHotPlace current; /* of the record at hand */
 	int hint;              /* the part that last had something */
+	int misses;            /* in a row, of looks beside the last place */
 	int n;
 	HotPart parts[FLEXIBLE_ARRAY_MEMBER];
 };
@@ -87,24 +97,30 @@ eduai_events_hot_close(EduaiHotReader *reader)
 	pfree(reader);
 }
 
-/*
- * Goes to a stream's versions in a partition; false when that was dropped
- * since it was listed: it was empty.
- */
+/* False when the partition was dropped since it was listed: it was empty. */
+static bool
+open_part(EduaiHotReader *reader, HotPart *part)
+{
+	MemoryContext old;
+
+	if (part->keys.rel != NULL || part->gone)
+		return !part->gone;
+	old = MemoryContextSwitchTo(reader->context);
+	part->gone = !eduai_core_scan_open(&part->keys, part->relid, part->key_index, reader->snapshot,
+									   KEY_COLUMNS);
+	if (!part->gone)
+		part->blocks = RelationGetNumberOfBlocks(part->keys.rel);
+	MemoryContextSwitchTo(old);
+	return !part->gone;
+}
+
+/* Goes to a stream's versions in a partition; false when that is gone. */
 static bool
 seek(EduaiHotReader *reader, HotPart *part, Datum tenant, Datum stream, int64 from, int64 to)
 {
-	ScanKeyData keys[4];
+	ScanKeyData keys[KEY_COLUMNS];
 
-	if (part->keys.rel == NULL && !part->gone)
-	{
-		MemoryContext old = MemoryContextSwitchTo(reader->context);
-
-		part->gone = !eduai_core_scan_open(&part->keys, part->relid, part->key_index,
-										   reader->snapshot, lengthof(keys));
-		MemoryContextSwitchTo(old);
-	}
-	if (part->gone)
+	if (!open_part(reader, part))
 		return false;
 	eduai_core_key_text(&keys[0], 1, tenant);
 	eduai_core_key_text(&keys[1], 2, stream);
@@ -181,6 +197,63 @@ read_part(EduaiHotReader *reader, HotPart *part, HotRange *range)
 	}
 }
 
+static bool
+same_text(TupleTableSlot *slot, int column, Datum value)
+{
+	text *a = text_of(slot, column);
+	text *b = DatumGetTextPP(value);
+
+	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
+		   memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b)) == 0;
+}
+
+/* Whether the row in the slot is the wanted event, the only such that the snapshot shows. */
+static bool
+is_wanted(TupleTableSlot *slot, const HotRange *range)
+{
+	slot_getallattrs(slot);
+	return DatumGetInt64(slot->tts_values[EDUAI_EVENT_VERSION]) == range->from &&
+		   same_text(slot, EDUAI_EVENT_STREAM, range->stream) &&
+		   same_text(slot, EDUAI_EVENT_TENANT, range->tenant);
+}
+
+/*
+ * Transactions mostly put their events side by side.  False when the one that
+ * is wanted does not follow on the last one.
+ */
+static bool
+read_beside(EduaiHotReader *reader, HotRange *range)
+{
+	HotPart *part = &reader->parts[reader->hint];
+	ItemPointerData next = reader->current.tid;
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(&next);
+	bool there;
+
+	if (reader->current.partition != part->relid || !open_part(reader, part))
+		return false;
+	/* where events of many transactions are mixed it is tried now and then */
+	if (reader->misses >= MANY_MISSES && reader->misses++ % MANY_MISSES != 0)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	ItemPointerSet(&next, block, OffsetNumberNext(ItemPointerGetOffsetNumberNoCheck(&next)));
+	there = table_tuple_fetch_row_version(part->keys.rel, &next, reader->snapshot, part->keys.slot);
+	if (!there && block + 1 < part->blocks)
+	{
+		ItemPointerSet(&next, block + 1, FirstOffsetNumber);
+		there =
+			table_tuple_fetch_row_version(part->keys.rel, &next, reader->snapshot, part->keys.slot);
+	}
+	if (!there || !is_wanted(part->keys.slot, range))
+	{
+		reader->misses++;
+		return false;
+	}
+	reader->misses = 0;
+	range->fed++;
+	feed(reader, &part->keys, range->sink, range->arg);
+	return true;
+}
+
 /*
  * The feed wants one event, mostly from the partition of the one before.
  * False when it is not there.
@@ -211,9 +284,10 @@ eduai_events_hot_read(EduaiHotReader *reader, const char *tenant, const char *st
 					  .sink = sink,
 					  .arg = arg};
 
-	if (reader->n > 0 && from == to && limit > 0 && read_hinted(reader, &range))
-		return range.fed;
-	for (int i = 0; i < reader->n && !range.stopped && range.fed < limit; i++)
+	bool found = reader->n > 0 && from == to && limit > 0 &&
+				 (read_beside(reader, &range) || read_hinted(reader, &range));
+
+	for (int i = 0; i < reader->n && !found && !range.stopped && range.fed < limit; i++)
 	{
 		int part = backward ? reader->n - 1 - i : i;
 		int64 before = range.fed;

@@ -1,7 +1,7 @@
 /*
  * lock_count.c: how many locks an append will take.  See lock_count.h.
  *
- * Few events have three locks each at most, which is near enough.  Of many
+ * Few events have four locks each at most, which is near enough.  Of many
  * the distinct ones are counted: a thousand events of one stream and learner
  * take two locks, and must not make their transaction a bulk.
  */
@@ -40,6 +40,7 @@ count_locks(const EduaiAppendBatch *batch)
 	uint64 *keys = palloc(sizeof(uint64) * batch->nevents);
 	int streams;
 	int learners = 0;
+	int sessions = 0;
 	int ids = 0;
 
 	for (int i = 0; i < batch->nevents; i++)
@@ -54,14 +55,19 @@ count_locks(const EduaiAppendBatch *batch)
 		ids += event->own_id ? 0 : 1;
 	}
 	learners = count_distinct(keys, learners);
+	/* their locks are taken only where an inline projection is keyed by them */
+	for (int i = 0; i < batch->nevents; i++)
+		if (batch->events[i].session_id)
+			keys[sessions++] = eduai_core_lock_key(batch->tenant, batch->events[i].session_id);
+	sessions = count_distinct(keys, sessions);
 	pfree(keys);
-	return streams + learners + ids;
+	return streams + learners + sessions + ids;
 }
 
 bool
 eduai_events_expect_locks(const EduaiAppendBatch *batch)
 {
-	int n = batch->nevents <= FEW_EVENTS ? batch->nevents * 3 : count_locks(batch);
+	int n = batch->nevents <= FEW_EVENTS ? batch->nevents * 4 : count_locks(batch);
 
 	return eduai_core_lock_expect(n, batch->nowait);
 }

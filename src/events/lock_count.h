@@ -7,8 +7,8 @@
 #include "core/hooks.h"
 
 /*
- * Finds room for the locks of the batch's given event ids, streams and
- * learners; call before the first of them (core/lock.h).  May wait; false only
+ * Finds room for the locks of the batch's given event ids, streams, learners
+ * and sessions; call before the first of them (core/lock.h).  May wait; false only
  * with batch->nowait.
  */
 extern bool eduai_events_expect_locks(const EduaiAppendBatch *batch);

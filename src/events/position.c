@@ -264,6 +264,20 @@ eduai_events_position_peek(void)
 	return slot != NULL && slot->started ? read_mark(slot) : -1;
 }
 
+int64
+eduai_events_position_drawn(void)
+{
+	EduaiEventsSlot *slot = eduai_events_slot_if_any();
+	int64 drawn = -1;
+
+	if (slot == NULL || !slot->started)
+		return -1;
+	SpinLockAcquire(&slot->mutex);
+	drawn = slot->next - 1;
+	SpinLockRelease(&slot->mutex);
+	return drawn;
+}
+
 bool
 eduai_events_position_wait(int64 mark, int64 deadline_us)
 {

@@ -40,6 +40,9 @@ extern int64 eduai_events_position_mark(void);
 /* The same for upkeep: does not start the counter; -1 when nothing was drawn or read since the start. */
 extern int64 eduai_events_position_peek(void);
 
+/* The last position that was drawn, in flight or not; -1 as for peek. */
+extern int64 eduai_events_position_drawn(void);
+
 /*
  * Waits until the mark is beyond "mark" or the deadline (monotonic clock,
  * microseconds) has passed; false in the latter case.  Interruptible.

@@ -39,7 +39,7 @@
 
 /* one for each database that core serves */
 #define MAX_PLACES     64
-#define MAX_CHORES     8
+#define MAX_CHORES     12
 #define MAX_MESSAGE    200
 #define MAX_BACKOFF_MS 60000
 #define HOUR_MS        3600000
@@ -343,6 +343,12 @@ eduai_events_projector_wake_at_commit(void)
 }
 
 void
+eduai_events_projector_reconfigure_at_commit(void)
+{
+	eduai_core_worker_reconfigure_at_commit(kind);
+}
+
+void
 eduai_events_projector_wake_now(void)
 {
 	eduai_core_worker_wake_now(kind);
@@ -402,40 +408,66 @@ report(EduaiHealth *health)
 
 /* ---- a process apart ---- */
 
+/* what a worker is told, by way of bgw_extra */
+typedef struct ApartCall
+{
+	char function[64];
+	char argument[EDUAI_APART_ARGUMENT + 1];
+} ApartCall;
+
+StaticAssertDecl(sizeof(ApartCall) <= BGW_EXTRALEN, "a call fits the worker's extra bytes");
+
 void
 eduai_events_apart_main(Datum arg)
 {
 	void (*function)(Datum);
+	ApartCall call;
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	function =
-		(void (*)(Datum)) load_external_function("eduai", MyBgworkerEntry->bgw_extra, true, NULL);
+	memcpy(&call, MyBgworkerEntry->bgw_extra, sizeof(call));
+	function = (void (*)(Datum)) load_external_function("eduai", call.function, true, NULL);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	eduai_core_worker_pin_settings();
 	pin_settings();
 	/* whoever waits for this process may hold what it waits for, which no deadlock check sees */
 	SetConfigOption("lock_timeout", "10s", PGC_SUSET, PGC_S_OVERRIDE);
-	function((Datum) 0);
+	function(CStringGetDatum(call.argument));
 }
 
-bool
-eduai_events_run_apart(const char *function)
+BackgroundWorkerHandle *
+eduai_events_start_apart(const char *function, const char *argument)
 {
+	MemoryContext old;
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *handle;
+	ApartCall call = {0};
+	bool started;
 
+	strlcpy(call.function, function, sizeof(call.function));
+	strlcpy(call.argument, argument, sizeof(call.argument));
 	snprintf(worker.bgw_name, BGW_MAXLEN, "eduai helper %u", MyDatabaseId);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "eduai helper");
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "eduai");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "eduai_events_apart_main");
-	strlcpy(worker.bgw_extra, function, BGW_EXTRALEN);
+	memcpy(worker.bgw_extra, &call, sizeof(call));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_main_arg = ObjectIdGetDatum(MyDatabaseId);
 	worker.bgw_notify_pid = MyProcPid;
-	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	started = RegisterDynamicBackgroundWorker(&worker, &handle);
+	MemoryContextSwitchTo(old);
+	return started ? handle : NULL;
+}
+
+bool
+eduai_events_run_apart(const char *function)
+{
+	BackgroundWorkerHandle *handle = eduai_events_start_apart(function, "");
+
+	if (handle == NULL)
 		return false;
 	/* raises when the postmaster died, or when this backend is interrupted */
 	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)

@@ -6,6 +6,7 @@
 #define EDUAI_EVENTS_PROJECTOR_H
 
 #include "postgres.h"
+#include "postmaster/bgworker.h"
 
 /*
  * A chore runs in the projector, outside any transaction: at its start, each
@@ -40,6 +41,12 @@ extern void eduai_events_projector_wake_at_commit(void);
 extern void eduai_events_projector_wake_now(void);
 
 /*
+ * The same for a change of what chores keep of tables: they are told so, see
+ * eduai_core_worker_reconfigured().
+ */
+extern void eduai_events_projector_reconfigure_at_commit(void);
+
+/*
  * Wakes it to ask the chores' wanted() only; from a commit callback too.  A
  * no-op while none runs: one that starts does all its chores.
  */
@@ -51,12 +58,20 @@ extern void eduai_events_as_owner(void (*work)(void));
 /*
  * Runs "function" (a PGDLLEXPORT symbol of this library, void (Datum)) once in a
  * background worker connected to this database as superuser, outside any
- * transaction, and waits for its end.  False when no worker could be started;
- * true says no more than that it ended: its error is in the server log, so
- * look at what it should have done.
+ * transaction, with the argument, a string of at most EDUAI_APART_ARGUMENT
+ * bytes.  Returns the worker's handle, palloc'd in TopMemoryContext, or NULL
+ * when none could be started; this process' latch is set when it ends.
  *
- * The wait can be cancelled; the worker then goes on.  It never waits for
- * this transaction for longer than its lock_timeout of 10 s.
+ * It never waits for a lock for longer than its lock_timeout of 10 s.
+ */
+#define EDUAI_APART_ARGUMENT 48
+extern BackgroundWorkerHandle *eduai_events_start_apart(const char *function, const char *argument);
+
+/*
+ * The same, and waits for its end.  False when no worker could be started;
+ * true says no more than that it ended: its error is in the server log, so
+ * look at what it should have done.  The wait can be cancelled; the worker
+ * then goes on.
  */
 extern bool eduai_events_run_apart(const char *function);
 

@@ -9,9 +9,8 @@
  * remembered in shared memory (passed.h).
  *
  * The reducer is a user's: it runs as the role that registered it, under
- * SECURITY_RESTRICTED_OPERATION, in a subtransaction for each stream, for at
- * most FOLD_LIMIT_MS.  One that catches its cancellation is cancelled again at
- * the next subtransaction it rolls back.
+ * SECURITY_RESTRICTED_OPERATION, guarded (core/guard.h) for each stream, for at
+ * most FOLD_LIMIT_MS.
  *
  * The chore never waits for an application: a rule or a stream that is locked
  * is left for the next time one is due.
@@ -21,9 +20,9 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/plan.h"
 #include "core/privilege.h"
-#include "core/xact.h"
 #include "events/feed.h"
 #include "events/passed.h"
 #include "events/projector.h"
@@ -32,16 +31,12 @@
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -102,8 +97,6 @@ typedef struct Fold
 	MemoryContext context; /* of the state */
 	SPIPlanPtr call;
 } Fold;
-
-static int64 fold_deadline_us = 0; /* monotonic; 0: no reducer runs */
 
 /* ---- what is due ---- */
 
@@ -307,57 +300,31 @@ record_failure(const Rule *rule, const Due *due, const ErrorData *error)
 					  errdetail("Reducer %s: %s", rule->reducer, error->message)));
 }
 
-static void
-end_time_limit(void)
+/* A stream to fold, for the guard. */
+typedef struct Try
 {
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	fold_deadline_us = 0;
+	const Rule *rule;
+	const Due *due;
+	Snapshot snapshot;
+} Try;
+
+static void
+fold_tried(void *arg)
+{
+	const Try *t = arg;
+
+	fold_stream(t->rule, t->due, t->snapshot);
 }
 
-/* The same in a subtransaction; what goes wrong is recorded. */
+/* What goes wrong is recorded. */
 static void
 try_stream(const Rule *rule, const Due *due, Snapshot snapshot)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	Try t = {rule, due, snapshot};
+	ErrorData *error = eduai_core_guard(fold_tried, &t, FOLD_LIMIT_MS);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		fold_deadline_us = eduai_core_mono_us() + (int64) FOLD_LIMIT_MS * 1000;
-		enable_timeout_after(STATEMENT_TIMEOUT, FOLD_LIMIT_MS);
-		fold_stream(rule, due, snapshot);
-		end_time_limit();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		end_time_limit();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	/* session-level advisory locks would outlive the reducer */
-	LockReleaseSession(USER_LOCKMETHOD);
 	if (error)
 		record_failure(rule, due, error);
-}
-
-static void
-on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB && fold_deadline_us != 0 &&
-		eduai_core_mono_us() >= fold_deadline_us)
-	{
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
 }
 
 /* ---- a rule ---- */
@@ -542,9 +509,6 @@ void
 eduai_events_snapshot_fold_init(void)
 {
 	static const EduaiChore chore = {"snapshots", take_snapshots};
-	static const EduaiXactHooks hooks = {
-		.name = "snapshots", .rank = EDUAI_RANK_EVENTS, .subxact = on_subxact};
 
 	eduai_events_chore_register(&chore);
-	eduai_core_xact_register(&hooks);
 }

@@ -61,6 +61,7 @@ static void
 load_rules(void)
 {
 	static EduaiPlan read = {"SELECT tenant_id, category, every FROM eduai.snapshot_rule", 0};
+	EduaiPrivilege saved;
 	uint64 n;
 
 	if (rule_context == NULL)
@@ -71,6 +72,7 @@ load_rules(void)
 	rule_table = get_relname_relid("snapshot_rule", eduai_core_schema());
 	/* before the query: an invalidation that comes with it must count */
 	known = true;
+	eduai_core_enter(&saved);
 	SPI_connect();
 	n = eduai_core_run_latest(&read, NULL, NULL);
 	rules = MemoryContextAlloc(rule_context, sizeof(Rule) * Max(n, 1));
@@ -85,6 +87,7 @@ load_rules(void)
 	}
 	nrules = (int) n;
 	SPI_finish();
+	eduai_core_leave(&saved);
 }
 
 static bool
@@ -96,18 +99,17 @@ is_due(const EduaiEvent *event, const Rule *rule)
 }
 
 /* Asked before every append: one of a tenant without rules must not cost SQL. */
-static bool
+static EduaiAppendInterest
 wants(const EduaiAppendBatch *batch)
 {
 	if (!known)
-		return true;
+		return EDUAI_APPEND_DIRECT;
 	for (int r = 0; r < nrules; r++)
 		if (strcmp(rules[r].tenant, batch->tenant) == 0)
-			return true;
-	return false;
+			return EDUAI_APPEND_DIRECT;
+	return EDUAI_APPEND_NONE;
 }
 
-/* The append hook; it runs in SPI, as the extension's owner. */
 static void
 wake_when_due(EduaiAppendBatch *batch)
 {

@@ -14,6 +14,7 @@
 #include "mb/pg_wchar.h"
 #include "projections/analytics.h"
 #include "projections/progress.h"
+#include "projections/skill.h"
 #include "projections/state.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
@@ -81,6 +82,16 @@ clamp_unit(double value)
 	return value < 0 ? 0 : value > 1 ? 1 : value;
 }
 
+static JsonbValue
+number(double value)
+{
+	JsonbValue number = {.type = jbvNumeric};
+	Datum numeric = DirectFunctionCall1(float8_numeric, Float8GetDatum(value));
+
+	number.val.numeric = DatumGetNumeric(numeric);
+	return number;
+}
+
 static double
 mastery_of(const Jsonb *data, double score)
 {
@@ -105,66 +116,23 @@ is_correct(const Jsonb *data)
 	return get_score(data, &score) && score >= EDUAI_PROJECTIONS_MASTERY;
 }
 
-/* ---- skills ---- */
+/* ---- what each event type does ---- */
 
-typedef struct Skill
+static void
+count(Skill *skill, SkillNumber number)
 {
-	double mastery;
-	int64 attempts;
-	int64 correct;
-} Skill;
+	JsonbValue *value = &skill->numbers[number].value;
 
-static bool
-get_member(const JsonbValue *object, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(object->val.binary.data, key, strlen(key), value) != NULL &&
-		   value->type == jbvNumeric;
-}
-
-static Skill
-read_skill(StateItem *skills, const JsonbValue *name)
-{
-	const JsonbValue *stored = eduai_projections_state_get(skills, name);
-	Skill skill = {0, 0, 0};
-	JsonbValue value;
-
-	if (stored == NULL || stored->type != jbvBinary ||
-		!JsonContainerIsObject(stored->val.binary.data))
-		return skill;
-	if (get_member(stored, "mastery", &value))
-		skill.mastery = eduai_projections_state_as_double(&value);
-	if (get_member(stored, "attempts", &value))
-		skill.attempts = eduai_projections_state_as_int(&value);
-	if (get_member(stored, "correct", &value))
-		skill.correct = eduai_projections_state_as_int(&value);
-	return skill;
-}
-
-static JsonbValue
-packed_value(Jsonb *json)
-{
-	JsonbValue value = {.type = jbvBinary};
-
-	value.val.binary.data = &json->root;
-	value.val.binary.len = VARSIZE(json) - VARHDRSZ;
-	return value;
+	*value = eduai_projections_state_int(eduai_projections_state_as_int(value) + 1);
 }
 
 static void
-write_skill(StateItem *skills, const JsonbValue *name, const Skill *skill)
+put_skill(StateItem *skills, const JsonbValue *name, const Skill *skill)
 {
-	EduaiJson j;
-	JsonbValue value;
+	JsonbValue value = eduai_projections_skill_write(skill);
 
-	eduai_core_json_begin(&j);
-	eduai_core_json_put_double(&j, "mastery", skill->mastery);
-	eduai_core_json_put_int(&j, "attempts", skill->attempts);
-	eduai_core_json_put_int(&j, "correct", skill->correct);
-	value = packed_value(eduai_core_json_end(&j));
 	eduai_projections_state_put(skills, name, &value);
 }
-
-/* ---- what each event type does ---- */
 
 static void
 fold_attempt(State *state, const EduaiEvent *event)
@@ -177,13 +145,13 @@ fold_attempt(State *state, const EduaiEvent *event)
 	if (!get_skill(event->data, &name))
 		return;
 	skills = eduai_projections_state_open(state, FIELD_SKILLS);
-	skill = read_skill(skills, &name);
-	skill.attempts++;
+	skill = eduai_projections_skill_read(eduai_projections_state_get(skills, &name));
+	count(&skill, SKILL_ATTEMPTS);
 	if (is_correct(event->data))
-		skill.correct++;
+		count(&skill, SKILL_CORRECT);
 	if (get_score(event->data, &score))
-		skill.mastery = mastery_of(event->data, score);
-	write_skill(skills, &name, &skill);
+		skill.numbers[SKILL_MASTERY].value = number(mastery_of(event->data, score));
+	put_skill(skills, &name, &skill);
 }
 
 static int64
@@ -232,6 +200,7 @@ fold_mastered(State *state, const EduaiEvent *event)
 	StateItem *skills;
 	JsonbValue name;
 	Skill skill;
+	double mastery;
 	double score;
 
 	if (!get_skill(event->data, &name))
@@ -242,11 +211,12 @@ fold_mastered(State *state, const EduaiEvent *event)
 
 	/* the event is the word that the skill is mastered, whatever its score */
 	skills = eduai_projections_state_open(state, FIELD_SKILLS);
-	skill = read_skill(skills, &name);
-	if (get_score(event->data, &score))
-		skill.mastery = mastery_of(event->data, score);
-	skill.mastery = Max(skill.mastery, EDUAI_PROJECTIONS_MASTERY);
-	write_skill(skills, &name, &skill);
+	skill = eduai_projections_skill_read(eduai_projections_state_get(skills, &name));
+	mastery = get_score(event->data, &score)
+				  ? mastery_of(event->data, score)
+				  : eduai_projections_state_as_double(&skill.numbers[SKILL_MASTERY].value);
+	skill.numbers[SKILL_MASTERY].value = number(Max(mastery, EDUAI_PROJECTIONS_MASTERY));
+	put_skill(skills, &name, &skill);
 }
 
 /* The reason's start: a history of a thousand reasons is rewritten by every event. */
@@ -280,7 +250,7 @@ fold_difficulty(State *state, const EduaiEvent *event)
 	eduai_core_json_put_value(&j, "old_level", &old_level);
 	eduai_core_json_put_value(&j, "new_level", &new_level);
 	eduai_core_json_put_text(&j, "reason", get_reason(event->data));
-	entry = packed_value(eduai_core_json_end(&j));
+	entry = eduai_projections_pack_value(eduai_core_json_end(&j));
 	eduai_projections_state_add(history, &entry);
 	eduai_projections_state_keep_last(history, EDUAI_PROJECTIONS_HISTORY);
 	*current = new_level;
@@ -319,22 +289,19 @@ static void
 fold_preferences(State *state, const EduaiEvent *event)
 {
 	StateItem *preferences;
-	JsonbIterator *it;
+	PackEntry *entries;
 	JsonbValue given;
-	JsonbValue key;
-	JsonbValue value;
+	int n;
 
 	if (!eduai_core_json_get(event->data, "preferences", &given) || given.type != jbvBinary ||
 		!JsonContainerIsObject(given.val.binary.data))
 		return;
 	preferences = eduai_projections_state_open(state, FIELD_LEARNING_PREFERENCES);
-	it = JsonbIteratorInit(given.val.binary.data);
-	(void) JsonbIteratorNext(&it, &key, true); /* WJB_BEGIN_OBJECT */
-	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
-	{
-		(void) JsonbIteratorNext(&it, &value, true);
-		eduai_projections_state_put(preferences, &key, &value);
-	}
+	n = JsonContainerSize(given.val.binary.data);
+	entries = palloc(sizeof(PackEntry) * (n + 1));
+	eduai_projections_pack_read(given.val.binary.data, entries);
+	for (int i = 0; i < n; i++)
+		eduai_projections_state_put(preferences, &entries[i].key, &entries[i].value);
 }
 
 static const struct
@@ -367,7 +334,7 @@ eduai_projections_progress_fold(EduaiProgress *progress, const EduaiEvent *event
 	progress->last_activity = Max(progress->last_activity, event->occurred_at);
 	fold_preferences(&progress->state, event);
 	for (int i = 0; i < lengthof(folds); i++)
-		if (strcmp(event->event_type, folds[i].event_type) == 0)
+		if (pg_strcasecmp(event->event_type, folds[i].event_type) == 0)
 			folds[i].fold(&progress->state, event);
 }
 
@@ -386,24 +353,43 @@ eduai_projections_progress_last_activity(const EduaiProgress *progress)
 Jsonb *
 eduai_projections_progress_state(const EduaiProgress *progress)
 {
+	PackEntry entries[FIELDS];
+
+	eduai_projections_state_entries(&progress->state, entries);
+	return eduai_projections_pack_object(entries, FIELDS);
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	return eduai_projections_pack_compare(&((const PackEntry *) a)->key,
+										  &((const PackEntry *) b)->key);
+}
+
+/* What is shown beside the state. */
+static Jsonb *
+about(EduaiProgress *progress, const char *user_id)
+{
 	EduaiJson j;
 
 	eduai_core_json_begin(&j);
-	eduai_projections_state_push(&progress->state, &j.state);
+	eduai_core_json_put_text(&j, "user_id", user_id);
+	eduai_core_json_put_json(&j, "analytics", eduai_projections_analytics(&progress->state));
+	/* no event, no time: an infinite one is written as null */
+	eduai_core_json_put_time(&j, "last_activity", progress->last_activity);
+	eduai_core_json_put_int(&j, "version", progress->version);
 	return eduai_core_json_end(&j);
 }
 
 Jsonb *
 eduai_projections_progress_show(EduaiProgress *progress, const char *user_id)
 {
-	EduaiJson j;
+	Jsonb *more = about(progress, user_id);
+	int n = FIELDS + JB_ROOT_COUNT(more);
+	PackEntry *entries = palloc(sizeof(PackEntry) * n);
 
-	eduai_core_json_begin(&j);
-	eduai_core_json_put_text(&j, "user_id", user_id);
-	eduai_projections_state_push(&progress->state, &j.state);
-	eduai_core_json_put_json(&j, "analytics", eduai_projections_analytics(&progress->state));
-	/* no event, no time: an infinite one is written as null */
-	eduai_core_json_put_time(&j, "last_activity", progress->last_activity);
-	eduai_core_json_put_int(&j, "version", progress->version);
-	return eduai_core_json_end(&j);
+	eduai_projections_state_entries(&progress->state, entries);
+	eduai_projections_pack_read(&more->root, entries + FIELDS);
+	qsort(entries, n, sizeof(PackEntry), compare_entries);
+	return eduai_projections_pack_object(entries, n);
 }

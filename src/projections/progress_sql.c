@@ -10,30 +10,26 @@
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "projections/cohort.h"
 #include "projections/progress.h"
+#include "projections/progress_rows.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
-/* as many learners as one call shows: their states are held in memory */
-#define MAX_LEARNERS 10000
-
 PG_FUNCTION_INFO_V1(eduai_user_progress);
 PG_FUNCTION_INFO_V1(eduai_progress_of);
 
-/* OFFSET 0 keeps the lookups apart: a row at a time, by index, never a join of all */
 static EduaiPlan read_rows = {
-	"SELECT u.user_id, p.state, p.version, p.last_activity"
+	"SELECT u.user_id, p.state, p.version, p.last_at"
 	" FROM unnest($2) WITH ORDINALITY AS u (user_id, place)"
-	" LEFT JOIN LATERAL (SELECT state, version, last_activity FROM eduai.progress"
-	"  WHERE tenant_id = $1 AND user_id = u.user_id OFFSET 0) AS p ON true"
-	" ORDER BY u.place",
+	" LEFT JOIN LATERAL " EDUAI_PROGRESS_ROW("u.user_id") " AS p ON true ORDER BY u.place",
 	2,
 	{TEXTOID, TEXTARRAYOID}};
 
-static EduaiPlan read_row = {"SELECT $2, state, version, last_activity FROM eduai.progress"
-							 " WHERE tenant_id = $1 AND user_id = $2",
+static EduaiPlan read_row = {"SELECT $2, p.state, p.version, p.last_at"
+							 " FROM " EDUAI_PROGRESS_ROW("$2") " AS p",
 							 2,
 							 {TEXTOID, TEXTOID}};
 
@@ -78,26 +74,6 @@ eduai_user_progress(PG_FUNCTION_ARGS)
 	PG_RETURN_JSONB_P(shown);
 }
 
-static void
-check_user_ids(ArrayType *user_ids)
-{
-	Datum *values;
-	bool *nulls;
-	int n;
-
-	if (ARR_NDIM(user_ids) > 1)
-		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-						errmsg("user_ids has %d dimensions", ARR_NDIM(user_ids)),
-						errhint("Give an array of one dimension.")));
-	deconstruct_array(user_ids, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
-	if (n > MAX_LEARNERS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("user_ids has %d elements", n),
-				 errhint("Ask for at most %d learners at a time.", MAX_LEARNERS)));
-	for (int i = 0; i < n; i++)
-		eduai_events_check_name("user id", nulls[i] ? NULL : TextDatumGetCString(values[i]), true);
-}
-
 /* progress_of(user_ids) returns setof learner_progress */
 Datum
 eduai_progress_of(PG_FUNCTION_ARGS)
@@ -110,7 +86,7 @@ eduai_progress_of(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("user_ids must not be null")));
-	check_user_ids(PG_GETARG_ARRAYTYPE_P(0));
+	eduai_projections_check_user_ids(PG_GETARG_ARRAYTYPE_P(0));
 	InitMaterializedSRF(fcinfo, 0);
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
 	args[1] = PG_GETARG_DATUM(0);

@@ -3,31 +3,39 @@
  */
 #include "postgres.h"
 
-#include "core/hooks.h"
-#include "core/xact.h"
-#include "projections/progress_store.h"
+#include "projections/catalog.h"
+#include "projections/failing.h"
+#include "projections/followers.h"
+#include "projections/generation.h"
+#include "projections/helper.h"
+#include "projections/class.h"
+#include "projections/inline.h"
+#include "projections/model_kind.h"
+#include "projections/parked_chore.h"
+#include "projections/progress_kind.h"
 #include "projections/projections.h"
-
-/* Only events about a learner change anybody's progress. */
-static bool
-wants(const EduaiAppendBatch *batch)
-{
-	for (int i = 0; i < batch->nevents; i++)
-		if (batch->events[i].user_id != NULL)
-			return true;
-	return false;
-}
-
-static const EduaiAppendHooks append_hooks = {
-	.name = "progress",
-	.rank = EDUAI_RANK_PROJECTIONS,
-	.wants = wants,
-	.lock = eduai_projections_lock_learners,
-	.after = eduai_projections_fold_batch,
-};
+#include "projections/rebuild_state.h"
+#include "projections/recommend.h"
+#include "projections/reducer_kind.h"
+#include "projections/signal.h"
+#include "projections/status.h"
 
 void
 eduai_projections_init(void)
 {
-	eduai_core_append_hooks_register(&append_hooks);
+	eduai_projections_catalog_init();
+	eduai_projections_inline_init();
+	eduai_projections_signal_init();
+	eduai_projections_failing_init();
+	eduai_projections_helper_init();
+	eduai_projections_rebuild_state_init();
+	eduai_projections_followers_init();
+	eduai_projections_generation_init();
+	eduai_projections_status_init();
+	eduai_projections_progress_init();
+	eduai_projections_model_init();
+	eduai_projections_recommend_init();
+	eduai_projections_reducer_init();
+	eduai_projections_parked_chore_init();
+	eduai_projections_class_init();
 }

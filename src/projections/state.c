@@ -1,8 +1,8 @@
 /*
  * state.c: a learner's state.  See state.h.
  *
- * Lists and maps are searched from their start: a learner has tens of skills
- * and emotions, not thousands.
+ * Maps are kept in the order of their keys, as jsonb has them; lists are
+ * searched from their start: a learner has tens of skills, not thousands.
  */
 #include "postgres.h"
 
@@ -18,21 +18,27 @@ typedef enum FieldKind
 	KIND_SCALAR,
 } FieldKind;
 
+#define FIELD(text, kind, initial)            \
+	{                                         \
+		text, sizeof(text) - 1, kind, initial \
+	}
+
 static const struct
 {
 	const char *name;
+	int length;
 	FieldKind kind;
 	int64 initial;
 } fields[FIELDS] = {
-	[FIELD_SKILLS_MASTERED] = {"skills_mastered", KIND_LIST, 0},
-	[FIELD_SKILLS] = {"skills", KIND_MAP, 0},
-	[FIELD_CURRENT_LEVEL] = {"current_level", KIND_SCALAR, 1},
-	[FIELD_TOTAL_TIME_SPENT] = {"total_time_spent", KIND_SCALAR, 0},
-	[FIELD_EXERCISES_COMPLETED] = {"exercises_completed", KIND_SCALAR, 0},
-	[FIELD_ACHIEVEMENTS] = {"achievements", KIND_LIST, 0},
-	[FIELD_EMOTION_PATTERNS] = {"emotion_patterns", KIND_MAP, 0},
-	[FIELD_LEARNING_PREFERENCES] = {"learning_preferences", KIND_MAP, 0},
-	[FIELD_DIFFICULTY_HISTORY] = {"difficulty_history", KIND_LIST, 0},
+	[FIELD_SKILLS] = FIELD("skills", KIND_MAP, 0),
+	[FIELD_ACHIEVEMENTS] = FIELD("achievements", KIND_LIST, 0),
+	[FIELD_CURRENT_LEVEL] = FIELD("current_level", KIND_SCALAR, 1),
+	[FIELD_SKILLS_MASTERED] = FIELD("skills_mastered", KIND_LIST, 0),
+	[FIELD_EMOTION_PATTERNS] = FIELD("emotion_patterns", KIND_MAP, 0),
+	[FIELD_TOTAL_TIME_SPENT] = FIELD("total_time_spent", KIND_SCALAR, 0),
+	[FIELD_DIFFICULTY_HISTORY] = FIELD("difficulty_history", KIND_LIST, 0),
+	[FIELD_EXERCISES_COMPLETED] = FIELD("exercises_completed", KIND_SCALAR, 0),
+	[FIELD_LEARNING_PREFERENCES] = FIELD("learning_preferences", KIND_MAP, 0),
 };
 
 JsonbValue
@@ -76,55 +82,70 @@ fits(const JsonbValue *value, FieldKind kind)
 	}
 }
 
+static JsonbValue
+name_of(StateField field)
+{
+	JsonbValue name = {.type = jbvString};
+
+	name.val.string.val = (char *) fields[field].name;
+	name.val.string.len = fields[field].length;
+	return name;
+}
+
 void
 eduai_projections_state_read(State *state, const Jsonb *json)
 {
+	bool is_object = json != NULL && JB_ROOT_IS_OBJECT(json);
+	int n = is_object ? JB_ROOT_COUNT(json) : 0;
+	PackEntry *entries = palloc(sizeof(PackEntry) * (n + 1));
+	int at = 0;
+
 	memset(state, 0, sizeof(State));
+	if (is_object)
+		eduai_projections_pack_read(&json->root, entries);
+	/* both are in the order of keys */
 	for (StateField field = 0; field < FIELDS; field++)
 	{
 		StateItem *item = &state->items[field];
-		const char *name = fields[field].name;
+		JsonbValue name = name_of(field);
 
-		if (json != NULL && JB_ROOT_IS_OBJECT(json) &&
-			getKeyJsonValueFromContainer((JsonbContainer *) &json->root, name, strlen(name),
-										 &item->packed) != NULL &&
-			fits(&item->packed, fields[field].kind))
-			continue;
-		item->packed.type = jbvNull;
-		if (fields[field].kind == KIND_SCALAR)
+		while (at < n && eduai_projections_pack_compare(&entries[at].key, &name) < 0)
+			at++;
+		if (at < n && eduai_projections_pack_compare(&entries[at].key, &name) == 0 &&
+			fits(&entries[at].value, fields[field].kind))
+			item->packed = entries[at].value;
+		else if (fields[field].kind == KIND_SCALAR)
 			item->packed = eduai_projections_state_int(fields[field].initial);
+		else
+			item->packed.type = jbvNull;
 	}
+	pfree(entries);
 }
 
-static StateEntry *
-new_entry(StateItem *item)
+/* Room for an entry at a place, which those from there on make. */
+static PackEntry *
+insert_entry(StateItem *item, int at)
 {
 	if (item->nentries == item->capacity)
 	{
 		item->capacity = Max(8, item->capacity * 2);
-		item->entries = item->entries ? repalloc(item->entries, sizeof(StateEntry) * item->capacity)
-									  : palloc(sizeof(StateEntry) * item->capacity);
+		item->entries = item->entries ? repalloc(item->entries, sizeof(PackEntry) * item->capacity)
+									  : palloc(sizeof(PackEntry) * item->capacity);
 	}
-	return &item->entries[item->nentries++];
+	memmove(&item->entries[at + 1], &item->entries[at], sizeof(PackEntry) * (item->nentries - at));
+	item->nentries++;
+	return &item->entries[at];
 }
 
 static void
 unpack(StateItem *item)
 {
-	JsonbIterator *it = JsonbIteratorInit(item->packed.val.binary.data);
-	JsonbIteratorToken token;
-	JsonbValue value;
+	const JsonbContainer *container = item->packed.val.binary.data;
 
-	(void) JsonbIteratorNext(&it, &value, false);
-	while ((token = JsonbIteratorNext(&it, &value, true)) == WJB_KEY || token == WJB_ELEM)
-	{
-		StateEntry *entry = new_entry(item);
-
-		entry->key = value;
-		if (token == WJB_KEY)
-			(void) JsonbIteratorNext(&it, &value, true);
-		entry->value = value;
-	}
+	item->nentries = JsonContainerSize(container);
+	item->capacity = item->nentries + 8;
+	item->entries = palloc(sizeof(PackEntry) * item->capacity);
+	eduai_projections_pack_read(container, item->entries);
 }
 
 StateItem *
@@ -146,29 +167,49 @@ same_string(const JsonbValue *a, const JsonbValue *b)
 		   memcmp(a->val.string.val, b->val.string.val, a->val.string.len) == 0;
 }
 
-JsonbValue *
-eduai_projections_state_get(StateItem *map, const JsonbValue *key)
+/* Whether a map has the key, and where it stands or would stand. */
+static bool
+find(const StateItem *map, const JsonbValue *key, int *at)
 {
-	for (int i = 0; i < map->nentries; i++)
-		if (same_string(&map->entries[i].key, key))
-			return &map->entries[i].value;
-	return NULL;
+	int low = 0;
+	int high = map->nentries;
+
+	while (low < high)
+	{
+		int middle = (low + high) / 2;
+		int order = eduai_projections_pack_compare(&map->entries[middle].key, key);
+
+		if (order == 0)
+		{
+			*at = middle;
+			return true;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*at = low;
+	return false;
+}
+
+JsonbValue *
+eduai_projections_state_get(const StateItem *map, const JsonbValue *key)
+{
+	int at;
+
+	return find(map, key, &at) ? &map->entries[at].value : NULL;
 }
 
 void
 eduai_projections_state_put(StateItem *map, const JsonbValue *key, const JsonbValue *value)
 {
-	JsonbValue *present = eduai_projections_state_get(map, key);
-	StateEntry *entry;
+	int at;
 
-	if (present != NULL)
-	{
-		*present = *value;
-		return;
-	}
-	entry = new_entry(map);
-	entry->key = *key;
-	entry->value = *value;
+	if (find(map, key, &at))
+		map->entries[at].value = *value;
+	else
+		*insert_entry(map, at) = (PackEntry){*key, *value};
 }
 
 bool
@@ -183,10 +224,7 @@ eduai_projections_state_has(const StateItem *list, const JsonbValue *string)
 void
 eduai_projections_state_add(StateItem *list, const JsonbValue *value)
 {
-	StateEntry *entry = new_entry(list);
-
-	entry->key.type = jbvNull;
-	entry->value = *value;
+	*insert_entry(list, list->nentries) = (PackEntry){{.type = jbvNull}, *value};
 }
 
 void
@@ -196,37 +234,26 @@ eduai_projections_state_keep_last(StateItem *list, int n)
 
 	if (surplus <= 0)
 		return;
-	memmove(list->entries, list->entries + surplus, sizeof(StateEntry) * n);
+	memmove(list->entries, list->entries + surplus, sizeof(PackEntry) * n);
 	list->nentries = n;
 }
 
-static void
-push_entries(const StateItem *item, bool is_map, JsonbParseState **into)
+static JsonbValue
+packed_item(const StateItem *item, FieldKind kind)
 {
-	pushJsonbValue(into, is_map ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < item->nentries; i++)
-	{
-		if (is_map)
-			pushJsonbValue(into, WJB_KEY, &item->entries[i].key);
-		pushJsonbValue(into, is_map ? WJB_VALUE : WJB_ELEM, &item->entries[i].value);
-	}
-	pushJsonbValue(into, is_map ? WJB_END_OBJECT : WJB_END_ARRAY, NULL);
+	Jsonb *packed;
+
+	if (!item->unpacked && item->packed.type != jbvNull)
+		return item->packed;
+	packed = kind == KIND_MAP ? eduai_projections_pack_object(item->entries, item->nentries)
+							  : eduai_projections_pack_array(item->entries, item->nentries);
+	return eduai_projections_pack_value(packed);
 }
 
 void
-eduai_projections_state_push(const State *state, JsonbParseState **into)
+eduai_projections_state_entries(const State *state, PackEntry *entries)
 {
 	for (StateField field = 0; field < FIELDS; field++)
-	{
-		StateItem item = state->items[field];
-		JsonbValue key = {.type = jbvString};
-
-		key.val.string.val = (char *) fields[field].name;
-		key.val.string.len = strlen(fields[field].name);
-		pushJsonbValue(into, WJB_KEY, &key);
-		if (item.unpacked || item.packed.type == jbvNull)
-			push_entries(&item, fields[field].kind == KIND_MAP, into);
-		else
-			pushJsonbValue(into, WJB_VALUE, &item.packed);
-	}
+		entries[field] =
+			(PackEntry){name_of(field), packed_item(&state->items[field], fields[field].kind)};
 }

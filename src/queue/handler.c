@@ -3,61 +3,34 @@
  *
  * It runs in the commit that records the result, as the role that enqueued,
  * under SECURITY_RESTRICTED_OPERATION, with eduai.tenant set to the task's
- * tenant, in a subtransaction of its own.  A statement timeout bounds it, and
+ * tenant, guarded (core/guard.h).  Its time is bounded, and
  * a lock timeout of a few milliseconds keeps an application's open transaction
  * from holding up the dispatcher.
- *
- * A handler may catch its cancellation and go on.  Catching rolls back a
- * subtransaction, so once the time is over every such rollback cancels again:
- * a handler gets no further than it has nested exception blocks.
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "core/clock.h"
+#include "core/guard.h"
 #include "core/json.h"
 #include "core/plan.h"
 #include "core/privilege.h"
-#include "core/xact.h"
-#include "miscadmin.h"
 #include "queue/finish_internal.h"
 #include "queue/status.h"
-#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
-#include "utils/timeout.h"
 
 #define HANDLER_LOCK_TIMEOUT "2ms"
 
 static int handler_timeout_ms = 1000;
-static int64 handler_deadline_us = 0; /* monotonic; 0: no handler runs */
-
-static void
-on_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB && handler_deadline_us != 0 &&
-		eduai_core_mono_us() >= handler_deadline_us)
-	{
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
-}
 
 void
 eduai_queue_handler_init(void)
 {
-	static const EduaiXactHooks hooks = {
-		.name = "handler", .rank = EDUAI_RANK_QUEUE, .subxact = on_subxact};
-
 	DefineCustomIntVariable(
 		"eduai.on_result_timeout", "The longest that an on_result handler may run.",
 		"The dispatcher records other results only after it.", &handler_timeout_ms, 1000, 10, 60000,
 		PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	eduai_core_xact_register(&hooks);
 }
 
 static void
@@ -68,8 +41,9 @@ set_local(const char *name, const char *value)
 }
 
 static void
-call(const Ending *e)
+call(void *arg)
 {
+	const Ending *e = arg;
 	EduaiPrivilege saved;
 	Oid owner = get_role_oid(e->owner, false);
 	Oid types[2] = {TEXTOID, INT8OID};
@@ -130,49 +104,11 @@ record_error(const Ending *e, const ErrorData *error)
 	eduai_core_run(&record, args, NULL);
 }
 
-static void
-start_time_limit(void)
-{
-	handler_deadline_us = eduai_core_mono_us() + (int64) handler_timeout_ms * 1000;
-	enable_timeout_after(STATEMENT_TIMEOUT, handler_timeout_ms);
-}
-
-static void
-end_time_limit(void)
-{
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	handler_deadline_us = 0;
-}
-
 bool
 eduai_queue_run_handler(Ending *e)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	ErrorData *error = eduai_core_guard(call, e, handler_timeout_ms);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		start_time_limit();
-		call(e);
-		end_time_limit();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		end_time_limit();
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	/* session-level advisory locks would outlive the handler, and its role's patience */
-	LockReleaseSession(USER_LOCKMETHOD);
 	if (error == NULL)
 		return true;
 	if (is_busy(error->sqlerrcode) && !e->outcome->patience_over)

@@ -25,6 +25,40 @@ SELECT eduai.publish_event('skill_mastered', 'user123', 'session456',
 	'{"skill": "python_basics", "score": 0.95}') IS NOT NULL;
 SELECT eduai.user_progress('user123') -> 'skills_mastered' ? 'python_basics';
 
+-- and their broker's, in capitals: the twelve types are matched without regard to case
+SELECT eduai.publish_event('SKILL_MASTERED', 'user456', 'session456',
+	'{"skill": "python_basics", "score": 0.95}') IS NOT NULL;
+SELECT eduai.user_progress('user456') -> 'skills_mastered' ? 'python_basics', eduai.user_progress('user456') -> 'skills';
+SELECT pg_temp.after('user456', 'Exercise_Attempted', '{"skill": "f", "score": 0.5}', 'skills/f');
+SELECT pg_temp.after('user456', 'EXERCISE_COMPLETED', '{"time_spent": 5}', 'exercises_completed', 'total_time_spent');
+SELECT pg_temp.after('user456', 'DIFFICULTY_ADJUSTED', '{"new_level": 3}', 'current_level');
+SELECT pg_temp.after('user456', 'EMOTION_DETECTED', '{"emotion": "joy"}', 'emotion_patterns');
+SELECT pg_temp.after('user456', 'emotion_detected', '{"emotion": "JOY"}', 'emotion_patterns');
+SELECT pg_temp.after('user456', 'ACHIEVEMENT_UNLOCKED', '{"achievement": "a"}', 'achievements', 'version');
+-- elsewhere a type is its exact name
+SELECT event_type FROM eduai.read_stream('learner-user456', 1, 1);
+SELECT count(*) FROM eduai.read_all(event_types => '{skill_mastered}') WHERE user_id = 'user456';
+
+-- also its schema, which is checked before anything is folded
+CREATE FUNCTION pg_temp.publish(event_type text, data jsonb) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM eduai.publish_event(event_type, 'lena', NULL, data);
+	RETURN 'appended';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+RESET ROLE;
+BEGIN;
+SELECT eduai.register_event_type('skill_mastered', json_schema => '{"required": ["skill"]}');
+SET ROLE regress_proj_progress;
+SELECT pg_temp.publish('skill_mastered', '{}'), pg_temp.publish('skill_mastered', '{"skill": "a"}'), pg_temp.publish('SKILL_MASTERED', '{}');
+SELECT eduai.user_progress('lena') -> 'version', eduai.user_progress('lena') -> 'skills_mastered';
+ROLLBACK;
+SET ROLE regress_proj_progress;
+SELECT eduai.user_progress('lena') -> 'version';
+SELECT pg_temp.publish('skill_mastered', '{}');
+SELECT eduai.user_progress('lena') -> 'version';
+
 -- skill_mastered: once each, either key, a mastery of at least 0.8
 SELECT pg_temp.after('ana', 'skill_mastered', '{"skill_name": "sums"}', 'skills_mastered', 'skills');
 SELECT pg_temp.after('ana', 'skill_mastered', '{"skill_name": "sums", "score": 0.9}', 'skills_mastered', 'skills/sums');
@@ -117,6 +151,17 @@ SELECT eduai.append_events('i', '[
 SELECT eduai.user_progress('iris') -> 'analytics';
 SELECT pg_temp.after('iris', 'exercise_completed', '{"time_spent": 7170}', 'total_time_spent', 'analytics');
 
+-- more skills, achievements, emotions and preferences than a jsonb header notes one by one, with names of all lengths and kinds
+SELECT eduai.append_batch(array_agg('k'::text), array_agg(t), array_agg(jsonb_build_object('skill', name, 'achievement', name, 'emotion', name,
+	'score', n / 100.0, 'time_spent', n / 7.0, 'preferences', jsonb_build_object(name, CASE n % 6 WHEN 0 THEN 'null' WHEN 1 THEN 'true' WHEN 2 THEN '"x"'
+		WHEN 3 THEN '[1, [2, {"a": []}]]' WHEN 4 THEN to_jsonb(n / 3.0) ELSE '{"b": {"c": "d"}}' END::jsonb))), array_agg('kim'::text))
+	FROM (SELECT n, t, CASE WHEN n % 10 = 0 THEN 'é' || n ELSE left(md5(n::text), 1 + n % 32) END AS name FROM generate_series(1, 100) n,
+		unnest('{exercise_completed,emotion_detected,achievement_unlocked,skill_mastered}'::text[]) t) AS events;
+SELECT (SELECT count(*) FROM jsonb_object_keys(p -> 'skills')), jsonb_array_length(p -> 'achievements'), jsonb_array_length(p -> 'skills_mastered'),
+	(SELECT count(*) FROM jsonb_object_keys(p -> 'emotion_patterns')), (SELECT count(*) FROM jsonb_object_keys(p -> 'learning_preferences')),
+	(SELECT sum((s.value ->> 'attempts')::int) FROM jsonb_each(p -> 'skills') s), p -> 'exercises_completed', p -> 'total_time_spent',
+	p -> 'version' FROM eduai.user_progress('kim') p;
+
 -- several learners, in the order asked for
 SELECT user_id, progress ->> 'version', progress = eduai.user_progress(user_id)
 	FROM eduai.progress_of(ARRAY['iris', 'nobody', 'ana', 'iris']);
@@ -139,6 +184,20 @@ SELECT eduai.append_batch(array_agg('two-' || who || n % 3 ORDER BY n), array_ag
 	FROM sample, unnest(ARRAY['jo3', 'jo4']) who;
 SELECT count(*), count(DISTINCT (progress - 'user_id')::text), max((progress -> 'version')::int)
 	FROM eduai.progress_of('{jo1,jo2,jo3,jo4}');
+
+-- what is stored and what is shown is jsonb as the server itself would write it, byte for byte
+SELECT count(*) > 15, count(*) FILTER (WHERE NOT record_image_eq(ROW(u.progress), ROW(u.progress::text::jsonb)))
+	FROM eduai.progress_of('{user123,user456,ana,ben,cleo,dan,dina,dora,eve,finn,gwen,hal,hugo,iris,kim,jo1,nobody}') u;
+RESET ROLE;
+SELECT count(*) > 15, count(*) FILTER (WHERE NOT record_image_eq(ROW(state), ROW(state::text::jsonb))),
+	count(*) FILTER (WHERE pg_column_compression(state) IS NOT NULL) > 0
+	FROM eduai.projection_state WHERE tenant_id = 'proj_progress' AND projection = 1;
+-- a state that somebody edited is read as far as it is one, and mended by the next event
+UPDATE eduai.projection_state SET state = '{"skills": [1], "achievements": {"a": 1}, "current_level": true, "more": {"x": 1}, "exercises_completed": "many",
+	"skills_mastered": "none", "emotion_patterns": {"joy": "much"}}' WHERE tenant_id = 'proj_progress' AND projection = 1 AND key = 'hal';
+SET ROLE regress_proj_progress;
+SELECT pg_temp.after('hal', 'exercise_completed', '{"skill": "f", "score": 1}', 'skills', 'achievements', 'current_level', 'exercises_completed',
+	'skills_mastered', 'emotion_patterns', 'more');
 
 -- bad input
 \set VERBOSITY sqlstate

@@ -120,6 +120,7 @@ sub fill_everything
 	for my $tenant (@tenants)
 	{
 		subscribe($node, $database, $tenant);
+		of_tenant($node, $database, $tenant, q{SELECT eduai.set_cohort('6b', '{ana,u1,u2,nobody}'), eduai.set_cohort('6c', '{u2,u3}')});
 		of_tenant($node, $database, $tenant, q{SELECT eduai.snapshot_streams('c', 'app.fold(jsonb, eduai.event_record)', 50)});
 	}
 	wait_until(sub { $node->safe_psql($database, q{SELECT count(*) FROM eduai.event_snapshot WHERE schema_version = 1}) == 80 }, 20, 'snapshots of all streams');
@@ -148,6 +149,10 @@ my %tables = (
 	'snapshots as stored' => q{SELECT s FROM eduai.event_snapshot s},
 	'snapshot rules' => q{SELECT (tenant_id, category, reducer, role, every, schema_version, initial, generation, created_at, error) FROM eduai.snapshot_rule},
 	types => q{SELECT t FROM eduai.event_type t}, upcasters => q{SELECT u FROM eduai.event_upcaster u},
+	states => q{SELECT s FROM eduai.projection_state s}, projections => q{SELECT p FROM eduai.projection p},
+	generations => q{SELECT g FROM eduai.projection_generation g}, positions => q{SELECT p.tenant_id, p.projection, p.generation, p.lane, p.events FROM eduai.projection_position p},
+	'parked events' => q{SELECT p FROM eduai.projection_parked p}, 'skipped events' => q{SELECT s FROM eduai.projection_skipped s},
+	cohorts => q{SELECT m FROM eduai.cohort_member m},
 	tasks => q{SELECT (task_id, tenant_id, task_type, payload, user_id) FROM eduai.task});
 
 sub tables_of
@@ -178,6 +183,8 @@ sub everything_of
 		$all{"$tenant: snapshots"} = of_tenant($node, $database, $tenant, q{SELECT count(*) || ' ' || md5(string_agg(concat_ws(' ', i, v, l.version, l.state), ',' ORDER BY i, v))
 			FROM generate_series(0, 39) i, unnest('{1,7}'::int[]) v, eduai.load_snapshot('c-' || i, v) l});
 		$all{"$tenant: progress"} = of_tenant($node, $database, $tenant, q{SELECT eduai.user_progress('ana')});
+		$all{"$tenant: classes"} = of_tenant($node, $database, $tenant, q{SELECT string_agg(concat_ws(' ', user_id, level, mastered, attempts, success_rate, last_activity), ',' ORDER BY cohort, user_id)
+			FROM unnest('{6b,6c}'::text[]) cohort, eduai.class_overview(cohort)});
 		for my $name (sort keys %members)
 		{
 			$all{"$tenant: $name $_ gets"} = to_come($node, $database, $tenant, $name, $_) for 0 .. $members{$name} - 1;
@@ -247,6 +254,18 @@ sub appends_go_on
 	return;
 }
 
+# Progress goes on from the state that was copied, and members can be changed.
+sub progress_goes_on
+{
+	my ($node, $database, $tenant, $what) = @_;
+	my $version = of_tenant($node, $database, $tenant, q{SELECT eduai.user_progress('ana')->>'version'});
+	cmp_ok($version, '>=', 16, "$what: progress of $tenant is there");
+	of_tenant($node, $database, $tenant, q{SELECT eduai.publish_event('exercise_attempted', 'ana', NULL, '{"skill": "new", "correct": true}'), eduai.set_cohort('6c', '{ana}')});
+	is(of_tenant($node, $database, $tenant, q{SELECT concat_ws(' ', p->>'version', p->'skills'->'new'->>'attempts') FROM eduai.user_progress('ana') p}), ($version + 1) . ' 1', "$what: and goes on");
+	is(of_tenant($node, $database, $tenant, q{SELECT user_id || ' ' || attempts FROM eduai.class_overview('6c')}), 'ana 9', "$what: a cohort of $tenant has other members");
+	return;
+}
+
 # The rule takes the next snapshot of a stream, and has missed no event.
 sub snapshots_go_on
 {
@@ -266,6 +285,7 @@ sub everything_goes_on
 	{
 		subscriptions_go_on($node, $database, $tenant, $what);
 		appends_go_on($node, $database, $tenant, $what);
+		progress_goes_on($node, $database, $tenant, $what);
 		snapshots_go_on($node, $database, $tenant, $what);
 	}
 	# The next partition is made ahead, and what is hot is compacted with the rest.

@@ -51,7 +51,7 @@ sub waits
 		  . ($class ? " AND objsubid::int & 65535 = $class" : '')) > 0;
 }
 
-my ($turn, $door, $stream_class, $last_class) = (0xED01, 0xED02, 0xED12, 0xED14);
+my ($turn, $door, $stream_class, $last_class) = (0xED01, 0xED02, 0xED12, 0xED15);
 
 # ---- one transaction ----
 

@@ -56,7 +56,7 @@ my $progress_holder = EduaiSession->new($node);
 # Another learner's progress row, by a plain row lock rather than eduai's own.
 value(q{SELECT eduai.append_event('learner-D', 'note', '{}', user_id => 'D')});
 $stream_holder->ask(q{BEGIN; SELECT count(*) FROM eduai.append_event('learner-A', 'note', '{}', user_id => 'A');});
-is($progress_holder->ask(q{BEGIN; SELECT user_id FROM eduai.progress WHERE user_id = 'D' FOR UPDATE;}), 'D', 'a progress row is held');
+is($progress_holder->ask(q{BEGIN; SELECT key FROM eduai.projection_state WHERE projection = 1 AND key = 'D' FOR UPDATE;}), 'D', 'a progress row is held');
 $handler_holder->ask(q{BEGIN; UPDATE score SET answers = answers + 100 WHERE learner = 'learner-C';});
 
 # A task can be cancelled only once it is there; its answer must come later than that.
