@@ -272,3 +272,25 @@ stop_cluster()
 	as_user "$PG_BIN/pg_ctl" -D "$data" -m fast -w -t 20 -s stop 2>/dev/null ||
 		as_user "$PG_BIN/pg_ctl" -D "$data" -m immediate -w -t 10 -s stop
 }
+
+# write_server NAME: a program that starts ("start") and stops ("stop") the
+# cluster NAME, for programs that kill it; sets EDUAI_SERVER. A server that was
+# killed starts once its last process is gone.
+write_server()
+{
+	local switch_user=""
+	[ "$(id -un)" = "$RUN_USER" ] || switch_user="setpriv --reuid $RUN_USER --regid $(id -g "$RUN_USER") --init-groups"
+	cat >"$WORK/server" <<-SERVER
+		#!/bin/bash
+		cd "$WORK"
+		server() { $switch_user "$PG_BIN/pg_ctl" -D "$WORK/$1/data" -l "$WORK/$1/log" -w -t 60 -s "\$@"; }
+		[ "\$1" = start ] || { server -m fast stop || server -m immediate stop; exit; }
+		for tries in {1..100}; do
+			server start && exit
+			sleep 0.2
+		done
+		exit 1
+	SERVER
+	chmod 755 "$WORK/server"
+	export EDUAI_SERVER=$WORK/server
+}

@@ -25,23 +25,8 @@ export PGDATABASE=soak
 psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION eduai'
 [ -z "${EDUAI_SIMULATOR:-}" ] || start_simulator
 
-# A server that was killed starts once its last process is gone.
-switch_user=""
-[ "$(id -un)" = "$RUN_USER" ] || switch_user="setpriv --reuid $RUN_USER --regid $(id -g "$RUN_USER") --init-groups"
-cat >"$WORK/server" <<-SERVER
-	#!/bin/bash
-	cd "$WORK"
-	server() { $switch_user "$PG_BIN/pg_ctl" -D "$WORK/soak/data" -l "$WORK/soak/log" -w -t 60 -s "\$@"; }
-	[ "\$1" = start ] || { server -m fast stop || server -m immediate stop; exit; }
-	for tries in {1..100}; do
-		server start && exit
-		sleep 0.2
-	done
-	exit 1
-SERVER
-chmod 755 "$WORK/server"
-
-export EDUAI_WORK=$WORK EDUAI_DATA=$WORK/soak/data EDUAI_SERVER=$WORK/server
+write_server soak
+export EDUAI_WORK=$WORK EDUAI_DATA=$WORK/soak/data
 export SOAK_SECONDS=${SOAK_SECONDS:-300} SEED=${SEED:-$RANDOM}
 echo "seed:     $SEED"
 status=0

@@ -44,7 +44,7 @@ static const struct
 };
 
 static uint64_t done[DEEDS];
-static uint64_t compactions;
+static _Atomic uint64_t compactions;
 
 static void
 server(const char *what)
@@ -57,8 +57,8 @@ server(const char *what)
 		fail("the server could not be stopped");
 }
 
-static int
-random_backend(Random *random)
+int
+chaos_random_backend(Random *random)
 {
 	for (int tries = 0; tries < 100; tries++)
 	{
@@ -93,7 +93,7 @@ static bool
 signal_backend(Session *session, const char *function)
 {
 	char sql[100];
-	int pid = random_backend(&session->random);
+	int pid = chaos_random_backend(&session->random);
 
 	snprintf(sql, sizeof(sql), "SELECT %s(%d)", function, pid);
 	return pid != 0 && session_do(session, sql) == DONE;
@@ -102,7 +102,7 @@ signal_backend(Session *session, const char *function)
 static bool
 kill_backend(Session *session)
 {
-	int pid = random_backend(&session->random);
+	int pid = chaos_random_backend(&session->random);
 
 	return pid != 0 && kill(pid, SIGKILL) == 0;
 }
@@ -122,8 +122,8 @@ kill_worker(Session *session)
 	return pid > 1 && kill(pid, SIGKILL) == 0;
 }
 
-static bool
-kill_postmaster(void)
+bool
+chaos_kill_postmaster(void)
 {
 	char path[600];
 	FILE *file;
@@ -149,8 +149,8 @@ kill_postmaster(void)
  * for ever when it is asked to shut down while it recovers from a crash of a
  * backend, as nobody tells the checkpointer.
  */
-static bool
-restart(Session *session)
+bool
+chaos_restart(Session *session)
 {
 	sleep_ms(200);
 	(void) session_number(session, "SELECT 1");
@@ -175,9 +175,9 @@ do_deed(Session *session, Deed deed)
 		case KILL_WORKER:
 			return kill_worker(session);
 		case KILL_POSTMASTER:
-			return kill_postmaster();
+			return chaos_kill_postmaster();
 		case RESTART:
-			return restart(session);
+			return chaos_restart(session);
 		default:
 			return false;
 	}
@@ -235,6 +235,12 @@ compactor_main(void *arg)
 	if (session.db != NULL)
 		session_close(&session);
 	return NULL;
+}
+
+uint64_t
+chaos_compactions(void)
+{
+	return compactions;
 }
 
 void

@@ -44,6 +44,9 @@ on_violation(const char *text)
 static void
 read_options(void)
 {
+	options.program = "events_feed";
+	options.learners = 3;
+	options.of = 500;
 	options.seed = (uint64_t) env_number("SEED", (int64_t) (ledger_clock() / 1000 % 1000000));
 	options.events = env_number("EVENTS", 0);
 	options.seconds = (int) env_number("SOAK_SECONDS", 300);

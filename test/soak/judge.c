@@ -34,6 +34,12 @@ ledger_front(void)
 	return front;
 }
 
+uint32_t
+ledger_event_at(int64_t position)
+{
+	return at_position[position];
+}
+
 static void
 judge(int64_t position, uint32_t number)
 {

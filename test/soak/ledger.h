@@ -107,6 +107,8 @@ extern void ledger_stream_end(uint32_t stream, int n);
 
 /* Up to where readers without a filter have read everything. */
 extern int64_t ledger_front(void);
+/* The event that was seen at the position; 0: none. */
+extern uint32_t ledger_event_at(int64_t position);
 /*
  * Walks on in the order of positions, up to the front: real-time order, dense
  * versions, no rolled back event; then each subscription, up to where all its

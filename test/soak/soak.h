@@ -16,12 +16,16 @@
 
 typedef struct Options
 {
+	const char *program;
+	const char *expected; /* SQLSTATEs besides those that every soak expects, or NULL */
 	uint64_t seed;
 	int64_t events; /* stop after as many were committed; 0: after seconds */
 	int seconds;
 	int writers;
 	int pagers;
-	int batch; /* times as many events in a bulk call */
+	int batch;    /* times as many events in a bulk call */
+	int learners; /* percent of the events that are about a learner */
+	int of;       /* as many */
 	int subscriptions;
 	bool kills;
 	bool compact;
@@ -32,6 +36,10 @@ extern Options options;
 
 /* Writers and the chaos stop. */
 extern atomic_bool stopping;
+/* Writers append by single statements only: no transaction is open for long. */
+extern atomic_bool calm;
+/* Writers wait: somebody is too far behind them. */
+extern atomic_bool holding;
 /* Nothing is written any more: readers stop once they have everything. */
 extern atomic_bool closing;
 
@@ -111,6 +119,11 @@ extern void *pager_main(void *number);  /* reader.c */
 extern void *chaos_main(void *arg);     /* chaos.c */
 extern void *compactor_main(void *arg); /* chaos.c */
 extern void chaos_report(void);
+extern int chaos_random_backend(Random *random);
+/* Kills the postmaster, or shuts it down, and starts it again. */
+extern bool chaos_kill_postmaster(void);
+extern bool chaos_restart(Session *session);
+extern uint64_t chaos_compactions(void);
 /* reader.c: the open transaction's snapshot is taken, and ages up to as many milliseconds. */
 extern void grow_old(Session *session, int ms);
 extern void check_streams(void); /* reader.c: read_stream against the feed, at the end */
@@ -124,6 +137,10 @@ extern int
 read_events(Session *session, const char *sql, Sighting *seen, int room, Outcome *outcome);
 #define EVENT_COLUMNS "\"position\", stream, version, event_type, data"
 #define PAGE_ROOM     5000
+
+/* writer.c: whom an event is about: 0 .. options.of - 1, or -1 for nobody. */
+extern int learner_of(uint32_t event);
+#define LEARNER_FORMAT "learner%u"
 
 /* One event's data, as the writers make it and the readers take it apart. */
 extern void

@@ -42,6 +42,15 @@ pick_stream(Writer *w, bool one_of_many)
 	return BROAD_STREAMS + random_below(&w->session.random, 1000000);
 }
 
+int
+learner_of(uint32_t event)
+{
+	Random r = {options.seed + event};
+	uint32_t kind = random_below(&r, 100);
+
+	return kind < (uint32_t) options.learners ? (int) random_below(&r, (uint32_t) options.of) : -1;
+}
+
 void
 add_data(Text *text, uint32_t event, uint32_t txn, int writer, uint32_t number, uint32_t stream)
 {
@@ -88,8 +97,8 @@ build_event(Writer *w, uint32_t stream, bool with_id)
 		add_id(w, event);
 		text_add(&w->sql, "'");
 	}
-	if (random_chance(&w->session.random, 3))
-		text_add(&w->sql, ", user_id => 'learner%u'", random_below(&w->session.random, 500));
+	if (learner_of(event) >= 0)
+		text_add(&w->sql, ", user_id => '" LEARNER_FORMAT "'", learner_of(event));
 	text_add(&w->sql, ")");
 }
 
@@ -115,6 +124,8 @@ build_events(Writer *w, uint32_t stream, bool with_id)
 			add_id(w, event);
 			text_add(&w->sql, "\"");
 		}
+		if (learner_of(event) >= 0)
+			text_add(&w->sql, ", \"user_id\": \"" LEARNER_FORMAT "\"", learner_of(event));
 		text_add(&w->sql, "}");
 	}
 	text_add(&w->sql, "]')");
@@ -149,7 +160,16 @@ build_batch(Writer *w, int n)
 				 w->count - (uint32_t) (w->nevents - 1 - i), ledger_stream_of(w->events[i]));
 		text_add(&w->sql, "'");
 	}
-	text_add(&w->sql, "]::jsonb[])");
+	text_add(&w->sql, "]::jsonb[], user_ids => ARRAY[");
+	for (int i = first; i < w->nevents; i++)
+	{
+		text_add(&w->sql, i > first ? "," : "");
+		if (learner_of(w->events[i]) >= 0)
+			text_add(&w->sql, "'" LEARNER_FORMAT "'", learner_of(w->events[i]));
+		else
+			text_add(&w->sql, "NULL");
+	}
+	text_add(&w->sql, "]::text[])");
 }
 
 /* Says whether the call returns versions. */
@@ -453,7 +473,7 @@ sit_idle(Writer *w)
 {
 	int ms = 200 + (int) random_below(&w->session.random, 8000);
 
-	for (; ms > 0 && !stopping; ms -= 50)
+	for (; ms > 0 && !stopping && !calm; ms -= 50)
 		sleep_ms(50);
 }
 
@@ -488,7 +508,7 @@ wait_for_readers(void)
 {
 	LedgerTotals totals = ledger_totals();
 
-	while (totals.committed > totals.seen + 300000 && !stopping)
+	while ((holding || totals.committed > totals.seen + 300000) && !stopping)
 	{
 		sleep_ms(20);
 		totals = ledger_totals();
@@ -512,9 +532,9 @@ writer_main(void *number)
 
 		w.txn = ledger_begin(w.number);
 		w.nevents = 0;
-		if (w.number % 16 == 1 && kind < 50)
+		if (w.number % 16 == 1 && kind < 50 && !calm)
 			run_idler(&w);
-		else if (kind < 60)
+		else if (kind < 60 || calm)
 			run_single(&w);
 		else
 			run_transaction(&w);
