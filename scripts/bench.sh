@@ -9,8 +9,9 @@
 # builds to bin/NAME. It finds the server by PGHOST, PGPORT, PGUSER and PGDATABASE
 # (the extension is created), the simulator by SIMULATOR_URL, and prints its own
 # rounds, median and spread. EDUAI_WORK is a directory that goes away afterwards;
-# PG_BIN holds the server's programs, a benchmark that restarts or needs other
-# settings makes a cluster of its own there.
+# PG_BIN holds the server's programs. EDUAI_SERVER is a program that starts
+# ("start") and stops ("stop") the server, for a benchmark that kills it or needs
+# another setting, which it puts back.
 
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/scripts/programs.sh"
@@ -46,5 +47,6 @@ psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION eduai'
 describe_settings
 [ -z "${EDUAI_SIMULATOR:-}" ] || start_simulator
 
+write_server bench
 export EDUAI_WORK=$WORK
 run_programs "$ROOT/test/bench" "${BENCH:-}"
