@@ -63,7 +63,7 @@ typedef struct Shown
 static EduaiPlan read_all = {
 	"SELECT p.id, p.name, p.inline, p.lanes, coalesce(g.live, 1), coalesce(g.next, 0),"
 	" (SELECT count(*) FROM eduai.projection_parked k WHERE k.tenant_id = $1"
-	"  AND k.projection = p.id"
+	"  AND k.projection = p.id AND k.error IS NOT NULL"
 	"  AND k.generation = CASE g.live WHEN 0 THEN g.next ELSE g.live END)"
 	" FROM (SELECT * FROM unnest($2, $3, $4, $5)"
 	"  UNION ALL SELECT u.projection, u.name, (u.mode = 'inline')::int, u.lanes"

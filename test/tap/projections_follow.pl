@@ -230,8 +230,15 @@ sub sweeps
 }
 
 wait_until(sub { my $w = wakes('projector'); sweeps(1); wakes('projector') eq $w }, 60, 'the projector is asleep');
-my $before = wakes('projector');
-sweeps(5);
+
+# A helper that ends late, a mark for standbys: once, but not every five seconds.
+my $before;
+for (1 .. 4)
+{
+	$before = wakes('projector');
+	sweeps(5);
+	last if wakes('projector') eq $before;
+}
 is(wakes('projector'), $before, 'in five seconds nothing wakes it');
 append(1);
 caught_up();
