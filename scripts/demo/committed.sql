@@ -11,7 +11,7 @@ FROM (
 	FROM eduai.event WHERE event_type = 'ai_feedback_given' AND data @> jsonb_build_object('task_id', :task)
 	UNION ALL
 	SELECT 4, xmin, 'ana''s progress', version || ' events'
-	FROM eduai.progress WHERE user_id = 'ana'
+	FROM eduai.projection_state WHERE projection = 1 AND key = 'ana'
 	UNION ALL
 	SELECT 5, xmin, 'school.answer', 'hint set by the handler keep_hint'
 	FROM school.answer WHERE task_id = :task
