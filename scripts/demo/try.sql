@@ -5,7 +5,7 @@ SELECT version, event_type, data FROM eduai.read_stream('learner-ana');
 SELECT jsonb_pretty(eduai.user_progress('ana'));
 SELECT * FROM eduai.queue_status;
 
--- A class at a glance, what the model expects of ana, and how well it predicts.
+-- A class at a glance, what the model expects of ana, and how hard each skill is.
 SELECT eduai.set_cohort('7b', ARRAY['ana', 'ben']);
 SELECT * FROM eduai.class_overview('7b');
 SELECT eduai.learner_prediction('ana', 'fractions');
