@@ -88,14 +88,20 @@ eduai_core_owner(void)
 	return known_owner;
 }
 
+void
+eduai_core_set_local(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
 static void
 enter(Oid role, int context_flags, EduaiPrivilege *saved)
 {
 	GetUserIdAndSecContext(&saved->caller, &saved->sec_context);
 	SetUserIdAndSecContext(role, saved->sec_context | context_flags);
 	saved->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", SAFE_PATH, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
+	eduai_core_set_local("search_path", SAFE_PATH);
 }
 
 void

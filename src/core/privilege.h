@@ -33,4 +33,7 @@ extern Oid eduai_core_owner(void);
  */
 extern void eduai_core_enter_role(Oid role, EduaiPrivilege *saved);
 
+/* Gives a setting a value for what was entered; leaving takes it back. */
+extern void eduai_core_set_local(const char *name, const char *value);
+
 #endif

@@ -33,7 +33,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -126,13 +125,6 @@ compare_due(const void *a, const void *b)
 
 /* ---- folding a stream ---- */
 
-static void
-set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-}
-
 static bool
 take_record(const EduaiRecord *record, void *arg)
 {
@@ -190,7 +182,7 @@ fold_page(Fold *fold, TupleTableSlot *slot)
 	EduaiPrivilege saved;
 
 	eduai_core_enter_role(get_role_oid(fold->rule->role, false), &saved);
-	set_local("eduai.tenant", fold->rule->tenant);
+	eduai_core_set_local("eduai.tenant", fold->rule->tenant);
 	while (tuplestore_gettupleslot(fold->page, true, false, slot))
 	{
 		Datum event = ExecFetchSlotHeapTupleDatum(slot);

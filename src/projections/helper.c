@@ -214,10 +214,10 @@ take_over(const char *argument, EduaiFollower *follower)
 	return true;
 }
 
-static void
-nap(void)
+void
+eduai_projections_nap(long ms)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, BUSY_MS,
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
 					 PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
@@ -243,7 +243,7 @@ eduai_projections_catch_up(Datum argument)
 		if (outcome == EDUAI_STEP_BUSY)
 		{
 			busy++;
-			nap();
+			eduai_projections_nap(BUSY_MS);
 		}
 	}
 	(void) pgstat_report_stat(true);

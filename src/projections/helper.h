@@ -25,6 +25,9 @@ extern bool eduai_projections_is_helped(const EduaiFollower *follower);
 /* Frees the places of helpers that never came; true while some are expected or at work. */
 extern bool eduai_projections_helpers_check(void);
 
+/* For processes of their own: waits so long, or until woken; interruptible, ends with the postmaster. */
+extern void eduai_projections_nap(long ms);
+
 /* What a helper runs; see eduai_events_start_apart(). */
 extern PGDLLEXPORT void eduai_projections_catch_up(Datum argument);
 

@@ -19,12 +19,12 @@
 #include "projections/failing.h"
 #include "projections/follow.h"
 #include "projections/generation.h"
+#include "projections/helper.h"
 #include "projections/rebuild.h"
 #include "projections/rebuild_state.h"
 #include "projections/state_table.h"
 #include "projections/tenants.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/guc.h"
@@ -74,15 +74,6 @@ set_lock_timeout(const char *value)
 {
 	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
 							 true, 0, false);
-}
-
-static void
-nap(long ms)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
 }
 
 /* ---- what is to be built ---- */
@@ -156,7 +147,7 @@ catch_up(const EduaiFollower *follower)
 		if (outcome == EDUAI_STEP_GONE)
 			return false;
 		if (outcome == EDUAI_STEP_BUSY)
-			nap(LOOK_MS);
+			eduai_projections_nap(LOOK_MS);
 	}
 	return false;
 }
@@ -315,7 +306,7 @@ wait_for_holders(const Work *work)
 							  "when they end.")));
 	while (held_by(holders, n) && !eduai_core_worker_should_stop())
 	{
-		nap(ms);
+		eduai_projections_nap(ms);
 		ms = Min(ms * 2, MOST_LOOK_MS);
 	}
 }

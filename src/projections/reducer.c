@@ -18,7 +18,6 @@
 #include "projections/reducer.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -63,13 +62,6 @@ eduai_projections_record_type(void)
 						   ObjectIdGetDatum(eduai_core_schema()));
 }
 
-static void
-set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-}
-
 /* The function, for the role that has been entered. */
 static Oid
 find_function(const EduaiProjection *projection, Oid record)
@@ -106,9 +98,9 @@ eduai_projections_reducer_open(const EduaiProjection *projection, const char *te
 	if (r->snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
 	eduai_core_enter_role(get_role_oid(projection->role, false), &r->saved);
-	set_local("eduai.tenant", tenant);
+	eduai_core_set_local("eduai.tenant", tenant);
 	if (impatient)
-		set_local("lock_timeout", IMPATIENT_LOCK_TIMEOUT);
+		eduai_core_set_local("lock_timeout", IMPATIENT_LOCK_TIMEOUT);
 	fmgr_info(find_function(projection, record), &r->function);
 	r->desc = lookup_rowtype_tupdesc_copy(record, -1);
 	for (int i = 0; i < lengthof(r->turns); i++)

@@ -34,13 +34,6 @@ eduai_queue_handler_init(void)
 }
 
 static void
-set_local(const char *name, const char *value)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-}
-
-static void
 call(void *arg)
 {
 	const Ending *e = arg;
@@ -64,8 +57,8 @@ call(void *arg)
 	status_type = SPI_gettypeid(SPI_tuptable->tupdesc, 1);
 
 	eduai_core_enter_role(owner, &saved);
-	set_local("lock_timeout", HANDLER_LOCK_TIMEOUT);
-	set_local("eduai.tenant", e->outcome->tenant);
+	eduai_core_set_local("lock_timeout", HANDLER_LOCK_TIMEOUT);
+	eduai_core_set_local("eduai.tenant", e->outcome->tenant);
 	code = SPI_execute_with_args(sql, 1, &status_type, &status, NULL, false, 0);
 	if (code != SPI_OK_SELECT)
 		elog(ERROR, "could not call a handler: %s", SPI_result_code_string(code));

@@ -280,5 +280,46 @@ $older->quit;
 $appended += 1;
 check('with commits that overtake each other');
 
+# ---- rows that are elsewhere ----
+
+# The projector goes to where it last saw a key's row; when rows were deleted,
+# another key's may stand there, or no page at all.
+sub one_each
+{
+	my ($from, $to) = @_;
+	value(qq{SELECT eduai.append_batch(array_agg('m-' || i), array_agg('m'::text), array_agg('{"i": 1}'::jsonb),
+		user_ids => array_agg('m-' || to_char(i, 'FM0000'))) FROM generate_series($from, $to) i});
+	$appended += $to - $from + 1;
+	caught_up();
+	return;
+}
+
+sub moved { return value(q{SELECT count(*) || ' ' || coalesce(max(version), 0) FROM eduai.projection_state s JOIN eduai.projection p USING (projection) WHERE p.name = 'moved'}) }
+
+sub remove
+{
+	value(q{DELETE FROM eduai.projection_state s USING eduai.projection p WHERE p.projection = s.projection AND p.name = 'moved'});
+	value('VACUUM eduai.projection_state');
+	return;
+}
+
+value(q{SELECT eduai.create_projection('moved', 'app.link(jsonb, eduai.event_record)', event_types => '{m}')});
+caught_up();
+wait_until(sub { helpers() eq '0' }, 20, 'no helper has it');
+one_each(1, 3000);
+is(moved(), '3000 1', 'each key has its row');
+my $pages = value(q{SELECT pg_relation_size('eduai.projection_state') / 8192});
+remove();
+cmp_ok(value(q{SELECT pg_relation_size('eduai.projection_state') / 8192}), '<', $pages, 'the rows are gone, and their pages');
+one_each(2999, 3000);
+is(moved(), '2 1', 'a row whose page is gone is made anew');
+one_each(1501, 2998);
+one_each(1, 1500);
+is(moved(), '3000 1', "nobody takes another key's row for his");
+is(value(q{SELECT count(*) FROM (SELECT DISTINCT ON (user_id) user_id, app.link('{}', e::eduai.event_record) AS state
+		FROM app.log() e WHERE event_type = 'm' ORDER BY user_id, "position" DESC) l
+	JOIN eduai.projection_state s ON s.key = l.user_id JOIN eduai.projection p USING (projection)
+	WHERE p.name = 'moved' AND s.state = l.state}), '3000', 'and each has the state of its own last event');
+
 $node->stop;
 done_testing();

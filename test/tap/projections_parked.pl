@@ -284,13 +284,36 @@ is(handled('yan', '{"v": 4, "do": "sleep", "follow_up": false}'), '57014', "with
 is(value(q{SELECT eduai.stream_version('h')}), $versions + 1, 'and its event is not there');
 is(state('handled', 'yan'), '[1]', 'nor folded');
 
+# ---- a reducer that is gone ----
+
+# Nothing is wrong with the events: they wait in the log, and none is parked.
+value(q{
+	CREATE FUNCTION app.fleeting(state jsonb, event eduai.event_record) RETURNS jsonb LANGUAGE sql AS
+		$$ SELECT jsonb_build_object('n', coalesce((state ->> 'n')::int, 0) + 1) $$;
+	SELECT eduai.create_projection('fleeting', 'app.fleeting(jsonb, eduai.event_record)', event_types => '{passing}');
+	SELECT eduai.append_event('f', 'passing', user_id => 'flo');
+});
+wait_until(sub { state('fleeting', 'flo') eq '{"n": 1}' }, 20, 'it is folded while the reducer is there');
+value(q{
+	DROP FUNCTION app.fleeting(jsonb, eduai.event_record);
+	SELECT count(eduai.append_event('f', 'passing', user_id => 'flo')) FROM generate_series(1, 3);
+});
+wait_until(sub { value(q{SELECT error FROM eduai.projection_status WHERE name = 'fleeting'}) =~ /does not exist/ }, 20, 'without it the projection stops and says why');
+is(value(q{SELECT parked_events || ' ' || lag_events FROM eduai.projection_status WHERE name = 'fleeting'}), '0 3', 'no event is parked');
+is(state('fleeting', 'flo'), '{"n": 1}', 'the state stays');
+value(q{
+	CREATE FUNCTION app.fleeting(state jsonb, event eduai.event_record) RETURNS jsonb LANGUAGE sql AS
+		$$ SELECT jsonb_build_object('n', coalesce((state ->> 'n')::int, 0) + 1) $$;
+});
+wait_until(sub { state('fleeting', 'flo') eq '{"n": 4}' }, 90, 'it goes on when the reducer is there again');
+
 # ---- dropped: nothing is left ----
 
 my $id = value(q{SELECT projection FROM eduai.projection WHERE name = 'seen'});
 value(q{INSERT INTO app.refused VALUES (50)});
 add('ana', 50);
 wait_until(sub { parked('seen') ne '' }, 30, 'something is parked');
-value(qq{SELECT eduai.drop_projection('$_')}) foreach qw(seen timed never waits handled);
+value(qq{SELECT eduai.drop_projection('$_')}) foreach qw(seen timed never waits handled fleeting);
 wait_until(sub { value('SELECT (SELECT count(*) FROM eduai.projection_state WHERE projection >= 100) + (SELECT count(*) FROM eduai.projection_parked)
 	+ (SELECT count(*) FROM eduai.projection_skipped) + (SELECT count(*) FROM eduai.projection_position WHERE projection >= 100)
 	+ (SELECT count(*) FROM eduai.projection_generation WHERE projection >= 100) + (SELECT count(*) FROM eduai.projection_altered)') eq '0' }, 30, 'all of them are cleared away');
