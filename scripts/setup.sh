@@ -18,7 +18,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 # "a|b" is satisfied by either and installs the first that the archive has.
 BASE='gcc libc6-dev make pkg-config|pkgconf postgresql-@ postgresql-server-dev-@ postgresql-@-cron
 	libcurl4-openssl-dev libssl-dev libzstd-dev zlib1g-dev libevent-dev libpq-dev util-linux perl curl'
-TEST='libipc-run-perl python3 jq'
+TEST='libipc-run-perl python3 python3-psycopg2 jq'
 LINT='clang-format-14|clang-format cppcheck shellcheck'
 BENCH='valgrind python3'
 FRESH='debootstrap'
@@ -87,7 +87,21 @@ hold_back_cluster()
 	echo 'create_main_cluster = false' | as_root tee "$CLUSTER_CONF" >/dev/null
 }
 
+# The package that examples/worker.js needs, where npm is: its test says what is
+# missing otherwise. Nothing else needs it, so that failing here fails nothing.
+NODE_DIR=$(cd "$(dirname "$0")/.." && pwd)/.cache/node
+get_node_client()
+{
+	case " $* " in *" test "*|*" all "*) ;; *) return 0 ;; esac
+	[ ! -d "$NODE_DIR/node_modules/pg" ] || return 0
+	command -v npm >/dev/null || { say "no npm here: the example of a worker for Node is not tested"; return 0; }
+	mkdir -p "$NODE_DIR"
+	timeout 120 npm install --silent --no-audit --no-fund --prefix "$NODE_DIR" pg@8 >/dev/null 2>&1 </dev/null ||
+		say "npm could not install pg: the example of a worker for Node is not tested"
+}
+
 [ $# -gt 0 ] || set -- base
+get_node_client "$@"
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
 	for tool in gcc make pkg-config perl curl; do
 		command -v $tool >/dev/null || die "$tool is missing, and without apt (Debian, Ubuntu) it cannot be installed from here; CONTRIBUTING.md lists what is needed"

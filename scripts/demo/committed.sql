@@ -1,8 +1,8 @@
 -- What the answer wrote, with the times at which it was committed: one and the same.
 SELECT to_char(pg_xact_commit_timestamp(xmin), 'HH24:MI:SS.US') AS "committed at", place AS "where", what
 FROM (
-	SELECT 1 AS n, xmin, 'eduai.task' AS place, 'state ' || state AS what
-	FROM eduai.task WHERE task_id = :task
+	SELECT 1 AS n, xmin, 'eduai.task_end' AS place, 'state ' || state AS what
+	FROM eduai.task_end WHERE task_id = :task
 	UNION ALL
 	SELECT 2, xmin, 'the ledger', outcome || ', ' || tokens_in + tokens_out || ' tokens, USD ' || trim_scale(cost_usd)
 	FROM eduai.provider_call WHERE task_id = :task

@@ -266,10 +266,34 @@ FROM (VALUES
  '{content}'),
 ('collaboration_joined', 'A learner joins a shared activity.',
  '{"collaboration_id": "text: the activity", "role": "text"}',
+ '{}'),
+('task_enqueued', 'A task was enqueued.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun"}',
+ '{}'),
+('task_started', 'An attempt of a task began.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started"}',
+ '{}'),
+('task_retried', 'An attempt failed and another will follow, or a finished task was taken back.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started", "run_ms": "number: of the last attempt", "cost_usd": "number: of all attempts, when there was any", "error_code": "text: what the last attempt failed with"}',
+ '{}'),
+('task_completed', 'A task ended with a result.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started", "run_ms": "number: of the last attempt", "cost_usd": "number: of all attempts, when there was any"}',
+ '{}'),
+('task_dead', 'A task failed for good.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started", "run_ms": "number: of the last attempt", "cost_usd": "number: of all attempts, when there was any", "error_code": "text: what the last attempt failed with"}',
+ '{}'),
+('task_cancelled', 'A task was cancelled.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started", "run_ms": "number: of the last attempt", "cost_usd": "number: of all attempts, when there was any", "error_code": "text: what the last attempt failed with"}',
+ '{}'),
+('task_expired', 'A task expired before it started.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "cost_usd": "number: of all attempts, when there was any", "error_code": "text: what the last attempt failed with"}',
+ '{}'),
+('task_uncertain', 'The answer of a task''s last attempt was lost, and a person decides.',
+ '{"task_id": "number: the task", "task_type": "text", "priority": "text: critical, high, normal or low", "state": "text: the task''s state now", "attempt": "number: how many were begun", "instance": "text: the provider instance or the application''s worker", "wait_ms": "number: from due to started", "run_ms": "number: of the last attempt", "cost_usd": "number: of all attempts, when there was any", "error_code": "text: what the last attempt failed with"}',
  '{}')
 ) AS b (event_type, description, data_keys, sensitive_fields);
 COMMENT ON VIEW eduai.event_type_builtin IS
-'The twelve event types that come with the extension, as they are before eduai.register_event_type().';
+'The event types that come with the extension, as they are before eduai.register_event_type(): twelve of learners, and those of tasks (eduai.queue_events).';
 
 CREATE OR REPLACE VIEW eduai.event_type AS
 SELECT event_type,

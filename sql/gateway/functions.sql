@@ -102,7 +102,7 @@ COMMENT ON VIEW eduai.usage_ledger IS
 -- Global: an instance serves all tenants. Figures are of the calls in the ledger.
 CREATE OR REPLACE VIEW eduai.instance_status AS
 SELECT i.name, i.provider, p.kind, i.model, i.state,
-	(SELECT pg_catalog.count(*) FROM eduai.task t
+	(SELECT pg_catalog.count(*) FROM eduai.task_live t
 	 WHERE t.state = 'running' AND t.instance = i.name) AS in_flight,
 	c.requests, c.successes, c.failures, c.avg_ms, c.p95_ms, c.p99_ms, c.tokens_in, c.tokens_out,
 	c.cost_usd, c.cost_usd / nullif(c.requests, 0) AS cost_per_request, c.last_error, c.last_called_at
@@ -132,3 +132,12 @@ REVOKE ALL ON FUNCTION eduai.adopt_database() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.adopt_database() TO eduai_admin;
 GRANT SELECT ON eduai.usage_ledger TO eduai_admin, eduai_app, eduai_reader;
 GRANT SELECT ON eduai.instance_status TO eduai_admin, eduai_reader;
+
+-- ---- parents' results ----
+
+CREATE OR REPLACE FUNCTION eduai.test_parents(payload jsonb, parents jsonb, metadata jsonb DEFAULT '{}',
+	most int DEFAULT 16777216) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'eduai_test_parents' LANGUAGE C STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION eduai.test_parents(jsonb, jsonb, jsonb, int) IS
+'For tests: the payload that is sent of a task whose parents ended so, in at most so many bytes; or the outcome of the attempt that cannot be made of it. Errors: 55000 unless eduai.test_mode is on. Role: superuser. Example: SELECT eduai.test_parents(''{"prompt": "{{parents.0.result.text}}"}'', ''[{"result": {"text": "x"}}]'');';
+REVOKE ALL ON FUNCTION eduai.test_parents(jsonb, jsonb, jsonb, int) FROM PUBLIC;

@@ -56,90 +56,254 @@ CREATE TABLE eduai.pool (
 	reserved_critical int NOT NULL CHECK (reserved_critical BETWEEN 0 AND max_concurrent)
 );
 
--- A task from enqueue to its end. attempt counts the attempts that were
--- recorded before a provider was called and never goes back: max_attempts is
--- allowed beyond attempt_base, which retry_task() moves. worker is the incarnation of the
--- dispatcher that made the last one, so that its successor can tell orphans.
--- deadline orders the lanes: readiness plus the priority's time.
-CREATE TABLE eduai.task (
-	tenant_id text NOT NULL,
-	task_id bigint NOT NULL DEFAULT pg_catalog.nextval('eduai.task_id_seq'),
-	task_type text NOT NULL,
-	pool text NOT NULL,
-	by_gateway boolean NOT NULL,
+-- What was asked for: written once by enqueue, never changed, deleted when its
+-- task is forgotten. So the rows that change (task_live) stay small.
+CREATE TABLE eduai.task_request (
+	tenant_id text COLLATE "C" NOT NULL,
+	task_id bigint NOT NULL,
+	task_type text COLLATE "C" NOT NULL,
 	priority smallint NOT NULL CHECK (priority BETWEEN 0 AND 3),
-	state text NOT NULL CHECK (state IN ('waiting', 'scheduled', 'ready', 'running',
-		'completed', 'dead', 'cancelled', 'uncertain', 'expired')),
-	attempt int NOT NULL DEFAULT 0,
-	attempt_base int NOT NULL DEFAULT 0,
 	max_attempts int NOT NULL,
 	timeout_ms bigint NOT NULL,
-	on_uncertain text NOT NULL,
-	model text,
-	user_id text,
+	model text COLLATE "C",
+	user_id text COLLATE "C",
 	owner name NOT NULL,
 	on_result text,
-	unique_key text,
-	idempotency_key text,
-	worker bigint,
-	instance text,
-	cost_usd numeric,
+	idempotency_key text COLLATE "C",
+	unique_key text COLLATE "C",
+	concurrency_key text COLLATE "C",
+	depends_on bigint[],
 	enqueued_at timestamptz NOT NULL,
-	run_at timestamptz NOT NULL,
-	deadline timestamptz NOT NULL,
 	expires_at timestamptz,
-	started_at timestamptz,
-	finished_at timestamptz,
 	payload jsonb NOT NULL,
 	metadata jsonb NOT NULL,
-	result jsonb,
-	error jsonb,
-	progress jsonb,
 	PRIMARY KEY (tenant_id, task_id)
 ) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_insert_scale_factor = 0.5,
+	autovacuum_analyze_scale_factor = 0.2,
+	autovacuum_vacuum_cost_delay = 0
+);
+ALTER TABLE eduai.task_request ALTER COLUMN user_id SET STATISTICS 0;
+CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idempotency_key, enqueued_at)
+	WHERE idempotency_key IS NOT NULL;
+
+-- The state of a task that is not final. A row is deleted when its task ends.
+-- A claim changes no indexed column and no column of a predicate, so that it is
+-- a heap-only update: no index says "running". The fillfactor leaves room for
+-- the claimed version of each row of a page, while a snapshot that somebody holds
+-- keeps the others.
+--   lane       hash of (tenant, task type, model, priority) while the task is in
+--              its lane: since it became ready, and while it runs; else null
+--   ready_key  its place there: the steady clock's microseconds times 1024 plus
+--              a number (src/queue/lane.h)
+--   due_at     while scheduled: when it becomes ready, on the wall clock, or on
+--              the steady clock when backoff is true (a failed attempt set it)
+--   held       ready, but out of its lane while another task of its
+--              concurrency key runs; held_key is that key's hash then
+-- Neither lane nor due_at nor held: it waits for its parents.
+-- attempt counts the attempts that were recorded before a provider was called,
+-- or handed to a worker, and never goes back: max_attempts is allowed beyond
+-- attempt_base, which retry_task() moves. worker is the incarnation of the
+-- dispatcher that made the last one, so that its successor can tell orphans;
+-- lease_ms is not null when an application's worker has it. plain: it has no
+-- on_result and no user_id, so that its completion need not read its request.
+-- Half of a page is left for the versions that claims make.
+CREATE TABLE eduai.task_live (
+	tenant_id text COLLATE "C" NOT NULL,
+	task_id bigint NOT NULL,
+	task_type text COLLATE "C" NOT NULL,
+	model text COLLATE "C",
+	priority smallint NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('waiting', 'scheduled', 'ready', 'running')),
+	attempt int NOT NULL,
+	attempt_base int NOT NULL,
+	lane bigint,
+	ready_key bigint,
+	run_at timestamptz NOT NULL,
+	due_at timestamptz,
+	backoff boolean NOT NULL,
+	held boolean NOT NULL,
+	expires_at timestamptz,
+	unique_key text COLLATE "C",
+	concurrency_key text COLLATE "C",
+	worker bigint,
+	worker_name text COLLATE "C",
+	lease_ms bigint,
+	instance text COLLATE "C",
+	started_at timestamptz,
+	cost_usd numeric,
+	error jsonb,
+	progress jsonb,
+	held_key bigint,
+	plain boolean NOT NULL DEFAULT false,
+	PRIMARY KEY (tenant_id, task_id)
+) WITH (
+	fillfactor = 45,
 	autovacuum_vacuum_scale_factor = 0.02,
 	autovacuum_vacuum_threshold = 500,
 	autovacuum_analyze_scale_factor = 0.2,
 	autovacuum_vacuum_cost_delay = 0
 );
-ALTER TABLE eduai.task ALTER COLUMN user_id SET STATISTICS 0;
+CREATE INDEX task_live_lane ON eduai.task_live (lane, ready_key) WHERE lane IS NOT NULL;
+CREATE INDEX task_live_due ON eduai.task_live (backoff, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX task_live_waiting ON eduai.task_live (task_id)
+	WHERE lane IS NULL AND due_at IS NULL AND NOT held;
+CREATE INDEX task_live_held ON eduai.task_live (held_key, ready_key) WHERE held;
+CREATE INDEX task_live_expiring ON eduai.task_live (expires_at) WHERE expires_at IS NOT NULL;
+CREATE UNIQUE INDEX task_live_unique_key ON eduai.task_live (tenant_id, unique_key)
+	WHERE unique_key IS NOT NULL;
 
-CREATE INDEX task_ready ON eduai.task (pool, priority, task_id) WHERE state = 'ready';
-CREATE INDEX task_scheduled ON eduai.task (run_at) WHERE state = 'scheduled';
-CREATE INDEX task_running ON eduai.task (task_id) WHERE state = 'running';
-CREATE INDEX task_waiting ON eduai.task (task_id) WHERE state = 'waiting';
-CREATE INDEX task_expiring ON eduai.task (expires_at)
-	WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready');
-CREATE UNIQUE INDEX task_unique_key ON eduai.task (tenant_id, unique_key)
-	WHERE unique_key IS NOT NULL AND state IN ('waiting', 'scheduled', 'ready', 'running');
-CREATE INDEX task_idempotency_key ON eduai.task (tenant_id, idempotency_key, enqueued_at)
-	WHERE idempotency_key IS NOT NULL;
+-- How a task ended; type and priority again, so that statistics need no request.
+-- retry_task() deletes the row and makes the task live again.
+CREATE TABLE eduai.task_end (
+	tenant_id text COLLATE "C" NOT NULL,
+	task_id bigint NOT NULL,
+	task_type text COLLATE "C" NOT NULL,
+	priority smallint NOT NULL,
+	state text COLLATE "C" NOT NULL CHECK (state IN ('completed', 'dead', 'cancelled', 'uncertain', 'expired')),
+	attempt int NOT NULL,
+	run_at timestamptz NOT NULL,
+	started_at timestamptz,
+	finished_at timestamptz NOT NULL,
+	instance text COLLATE "C",
+	cost_usd numeric,
+	result jsonb,
+	error jsonb,
+	progress jsonb,
+	PRIMARY KEY (tenant_id, task_id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_insert_scale_factor = 0.2,
+	autovacuum_analyze_scale_factor = 0.2,
+	autovacuum_vacuum_cost_delay = 0
+);
+-- For statistics, the dead letter and forgetting: each looks at one end of a
+-- tenant's tasks that ended in one state. The state comes first, so that no plan
+-- made before the table had rows takes it for the way to one task.
+CREATE INDEX task_end_state ON eduai.task_end (state, tenant_id, finished_at);
 
--- An edge per parent that was not final when the child was enqueued.
+-- An edge per parent that keeps its child waiting: deleted when the parent ends
+-- (one that failed keeps the child waiting if the child's on_parent_failure is
+-- wait), and when the child ends.
 CREATE TABLE eduai.task_dependency (
-	tenant_id text NOT NULL,
+	tenant_id text COLLATE "C" NOT NULL,
 	parent_id bigint NOT NULL,
 	task_id bigint NOT NULL,
 	PRIMARY KEY (tenant_id, parent_id, task_id)
 );
-CREATE INDEX task_dependency_child ON eduai.task_dependency (tenant_id, task_id);
+CREATE INDEX task_dependency_child ON eduai.task_dependency (tenant_id, task_id, parent_id);
 
-ALTER TABLE eduai.task ENABLE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON eduai.task USING (tenant_id = eduai.current_tenant());
-ALTER TABLE eduai.task_dependency ENABLE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON eduai.task_dependency USING (tenant_id = eduai.current_tenant());
+-- Types that pause_queue() holds back.
+CREATE TABLE eduai.paused_type (
+	task_type text COLLATE "C" PRIMARY KEY,
+	paused_at timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
 
+-- Bytes that payloads refer to, and which tasks do: an attachment goes with the
+-- last of them. Enqueuers that refer to one share its row; nobody updates it.
+CREATE TABLE eduai.attachment (
+	tenant_id text COLLATE "C" NOT NULL,
+	attachment_id uuid NOT NULL,
+	user_id text COLLATE "C",
+	content_type text NOT NULL,
+	created_at timestamptz NOT NULL,
+	data bytea NOT NULL,
+	PRIMARY KEY (tenant_id, attachment_id)
+);
+ALTER TABLE eduai.attachment ALTER COLUMN data SET STORAGE EXTERNAL;
+ALTER TABLE eduai.attachment ALTER COLUMN user_id SET STATISTICS 0;
+CREATE INDEX attachment_created ON eduai.attachment (created_at);
+
+CREATE TABLE eduai.task_attachment (
+	tenant_id text COLLATE "C" NOT NULL,
+	task_id bigint NOT NULL,
+	attachment_id uuid NOT NULL,
+	PRIMARY KEY (tenant_id, task_id, attachment_id)
+);
+CREATE INDEX task_attachment_attachment ON eduai.task_attachment (tenant_id, attachment_id);
+
+CREATE TYPE eduai.attachment_data AS (
+	content_type text,
+	data bytea,
+	user_id text COLLATE "C",
+	created_at timestamptz
+);
+
+CREATE TYPE eduai.output_delta AS (
+	seq int,
+	delta text,
+	done boolean,
+	attempt int
+);
+
+DO $$
+DECLARE
+	t text;
+BEGIN
+	FOREACH t IN ARRAY ARRAY['task_request', 'task_live', 'task_end', 'task_dependency', 'attachment',
+		'task_attachment'] LOOP
+		EXECUTE format('ALTER TABLE eduai.%I ENABLE ROW LEVEL SECURITY', t);
+		EXECUTE format('CREATE POLICY tenant ON eduai.%I USING (tenant_id = eduai.current_tenant())', t);
+		PERFORM pg_extension_config_dump('eduai.' || t, '');
+	END LOOP;
+END;
+$$;
 SELECT pg_catalog.pg_extension_config_dump('eduai.task_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.task_type', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.pool', '');
-SELECT pg_catalog.pg_extension_config_dump('eduai.task', '');
-SELECT pg_catalog.pg_extension_config_dump('eduai.task_dependency', '');
+SELECT pg_catalog.pg_extension_config_dump('eduai.paused_type', '');
+
+-- Tasks as they stand, for reading: eduai's own statements and the superuser.
+CREATE VIEW eduai.task WITH (security_invoker = true) AS
+SELECT r.tenant_id, r.task_id, r.task_type, r.priority,
+	coalesce(l.state, e.state) AS state, coalesce(l.attempt, e.attempt) AS attempt,
+	r.max_attempts, r.timeout_ms, r.model, r.user_id, r.owner, r.on_result,
+	r.unique_key, r.concurrency_key, r.idempotency_key, r.depends_on,
+	coalesce(l.instance, e.instance) AS instance, coalesce(l.cost_usd, e.cost_usd) AS cost_usd,
+	r.enqueued_at, coalesce(l.run_at, e.run_at) AS run_at, r.expires_at,
+	coalesce(l.started_at, e.started_at) AS started_at, e.finished_at,
+	r.payload, r.metadata, e.result, coalesce(l.error, e.error) AS error,
+	coalesce(l.progress, e.progress) AS progress
+FROM eduai.task_request r
+LEFT JOIN eduai.task_live l ON l.tenant_id = r.tenant_id AND l.task_id = r.task_id
+LEFT JOIN eduai.task_end e ON e.tenant_id = r.tenant_id AND e.task_id = r.task_id;
 
 COMMENT ON TABLE eduai.task_type IS
 'Task types that define_task_type() or configure_pool() added or changed; the built-in ones are in the library.';
 COMMENT ON TABLE eduai.pool IS
 'Pools that configure_pool() made or changed; the built-in ones are in the library.';
-COMMENT ON TABLE eduai.task IS
-'A row per task, from eduai.enqueue() to its end.';
+COMMENT ON TABLE eduai.task_request IS
+'What each task was asked to do: a row per task from eduai.enqueue() until it is forgotten.';
+COMMENT ON TABLE eduai.task_live IS
+'The state of each task that is not final.';
+COMMENT ON TABLE eduai.task_end IS
+'How each finished task ended.';
 COMMENT ON TABLE eduai.task_dependency IS
-'An edge from a task to each parent that was not final when it was enqueued.';
+'An edge from a task that waits to each parent that has not ended well.';
+COMMENT ON TABLE eduai.paused_type IS
+'Task types of which nothing is started: eduai.pause_queue().';
+COMMENT ON TABLE eduai.attachment IS
+'Bytes that payloads refer to, from eduai.attach() until the last of their tasks is forgotten.';
+COMMENT ON TABLE eduai.task_attachment IS
+'Which task''s payload refers to which attachment.';
+COMMENT ON VIEW eduai.task IS
+'All tasks as they stand, over eduai.task_request, task_live and task_end; for eduai itself and the superuser. Applications call eduai.get_task().';
+
+-- ---- workers of applications ----
+
+CREATE TYPE eduai.claimed_task AS (
+	task_id bigint,
+	attempt int,
+	task_type text,
+	payload jsonb,
+	lease_until timestamptz,
+	user_id text,
+	metadata jsonb,
+	parents jsonb
+);
+-- ---- pools, leases and workers ----
+
+CREATE TYPE eduai.pool_stand AS (name text, running int, size int);
+
+CREATE TYPE eduai.worker_stand AS (worker text, task_types text, leases int, last_seen timestamptz);

@@ -81,6 +81,27 @@ eduai_simple_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 #endif
 }
 
+/* PG16: heap_update() says which indexes need an entry: of b-trees all or none. */
+static inline TM_Result
+eduai_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, bool wait, bool *entries)
+{
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update;
+
+	result = heap_update(rel, tid, tuple, GetCurrentCommandId(true), InvalidSnapshot, wait,
+						 &failure, &mode, &update);
+	*entries = update == TU_All;
+#else
+	result = heap_update(rel, tid, tuple, GetCurrentCommandId(true), InvalidSnapshot, wait,
+						 &failure, &mode);
+	*entries = !HeapTupleIsHeapOnly(tuple);
+#endif
+	return result;
+}
+
 /* PG18: an index scan may be instrumented. */
 static inline IndexScanDesc
 eduai_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)

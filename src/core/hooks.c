@@ -13,6 +13,8 @@ static EduaiEnqueueHook enqueue_hooks[MAX_HOOKS];
 static int nenqueue = 0;
 static const EduaiResultHooks *result_hooks[MAX_HOOKS];
 static int nresult = 0;
+static const EduaiTaskEventHooks *task_event_hooks[MAX_HOOKS];
+static int ntask_event = 0;
 
 static void
 check_room(int used)
@@ -118,4 +120,27 @@ eduai_core_result_record(const EduaiTaskResult *results, int n)
 	for (int i = 0; i < nresult; i++)
 		if (result_hooks[i]->record)
 			result_hooks[i]->record(results, n);
+}
+
+void
+eduai_core_task_event_hooks_register(const EduaiTaskEventHooks *hooks)
+{
+	check_room(ntask_event);
+	task_event_hooks[ntask_event++] = hooks;
+}
+
+bool
+eduai_core_task_event_try_lock(const EduaiTaskEvent *event)
+{
+	for (int i = 0; i < ntask_event; i++)
+		if (!task_event_hooks[i]->try_lock(event))
+			return false;
+	return true;
+}
+
+void
+eduai_core_task_event_record(const EduaiTaskEvent *events, int n, bool nowait)
+{
+	for (int i = 0; i < ntask_event; i++)
+		task_event_hooks[i]->record(events, n, nowait);
 }

@@ -108,12 +108,13 @@ typedef struct EduaiTaskResult
 	int attempt;
 	const char *tenant;
 	const char *task_type;
-	const char *user_id;  /* NULL when the task is about nobody */
-	const char *state;    /* the final state */
-	const char *instance; /* NULL for application workers */
-	bool follow_up;       /* append ai_feedback_given to the learner's stream */
-	const Jsonb *result;  /* NULL unless completed */
-	const Jsonb *metadata;
+	const char *user_id;   /* NULL when the task is about nobody */
+	const char *state;     /* the final state */
+	const char *instance;  /* NULL for application workers */
+	bool follow_up;        /* append ai_feedback_given to the learner's stream */
+	const Jsonb *result;   /* NULL unless completed */
+	const Jsonb *metadata; /* NULL where nothing in it matters: a task about nobody */
+	bool may_wait;         /* record() may wait for locks: an application's session ends the task */
 } EduaiTaskResult;
 
 typedef struct EduaiResultHooks
@@ -128,5 +129,28 @@ typedef struct EduaiResultHooks
 extern void eduai_core_result_hooks_register(const EduaiResultHooks *hooks);
 extern bool eduai_core_result_try_lock(const EduaiTaskResult *result);
 extern void eduai_core_result_record(const EduaiTaskResult *results, int n);
+
+/* ---- task events: called by queue in the transaction that changes tasks ---- */
+
+typedef struct EduaiTaskEvent
+{
+	const char *tenant;
+	int64 task_id;
+	const char *event_type; /* task_enqueued, task_started, ... */
+	const Jsonb *data;
+} EduaiTaskEvent;
+
+typedef struct EduaiTaskEventHooks
+{
+	const char *name;
+	/* takes what record() will need without waiting (data is not known yet); false: not free */
+	bool (*try_lock)(const EduaiTaskEvent *event);
+	/* writes them, those of a task in this order; with nowait, raises 55P03 rather than wait */
+	void (*record)(const EduaiTaskEvent *events, int n, bool nowait);
+} EduaiTaskEventHooks;
+
+extern void eduai_core_task_event_hooks_register(const EduaiTaskEventHooks *hooks);
+extern bool eduai_core_task_event_try_lock(const EduaiTaskEvent *event);
+extern void eduai_core_task_event_record(const EduaiTaskEvent *events, int n, bool nowait);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
+#include "core/privilege.h"
 #include "jit/jit.h"
 #include "optimizer/cost.h"
 #include "utils/array.h"
@@ -39,6 +40,7 @@ execute(EduaiPlan *plan, Datum *args, const char *nulls, Snapshot snapshot, bool
 	bool jit = jit_enabled;
 	int code = 0;
 
+	eduai_core_enter_sql();
 	prepare(plan);
 	PG_TRY();
 	{

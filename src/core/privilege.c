@@ -10,6 +10,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "core/privilege.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -95,9 +96,51 @@ eduai_core_set_local(const char *name, const char *value)
 							 false);
 }
 
+/* the innermost eduai_core_enter_direct() that may still have to connect */
+static EduaiPrivilege *direct = NULL;
+
+void
+eduai_core_enter_direct(EduaiPrivilege *saved)
+{
+	GetUserIdAndSecContext(&saved->caller, &saved->sec_context);
+	saved->guc_level = 0;
+	saved->outer = direct;
+	SetUserIdAndSecContext(eduai_core_owner(), saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	direct = saved;
+}
+
+void
+eduai_core_enter_sql(void)
+{
+	EduaiPrivilege *saved = direct;
+
+	if (likely(saved == NULL) || saved->guc_level != 0)
+		return;
+	saved->guc_level = NewGUCNestLevel();
+	eduai_core_set_local("search_path", SAFE_PATH);
+	SPI_connect();
+}
+
+void
+eduai_core_leave_direct(EduaiPrivilege *saved, bool failed)
+{
+	direct = saved->outer;
+	/* the end of the failed (sub)transaction restores all of it */
+	if (failed)
+		return;
+	if (saved->guc_level != 0)
+	{
+		SPI_finish();
+		AtEOXact_GUC(false, saved->guc_level);
+	}
+	SetUserIdAndSecContext(saved->caller, saved->sec_context);
+}
+
 static void
 enter(Oid role, int context_flags, EduaiPrivilege *saved)
 {
+	/* what is nested in it may connect, too: in that order */
+	eduai_core_enter_sql();
 	GetUserIdAndSecContext(&saved->caller, &saved->sec_context);
 	SetUserIdAndSecContext(role, saved->sec_context | context_flags);
 	saved->guc_level = NewGUCNestLevel();

@@ -16,11 +16,24 @@ typedef struct EduaiPrivilege
 {
 	Oid caller; /* the role that called the function */
 	int sec_context;
-	int guc_level;
+	int guc_level; /* 0: no setting was changed */
+	struct EduaiPrivilege *outer;
 } EduaiPrivilege;
 
 extern void eduai_core_enter(EduaiPrivilege *saved);
 extern void eduai_core_leave(const EduaiPrivilege *saved);
+
+/*
+ * The same for calls that mostly need no SQL: the pinned path and SPI's
+ * connection cost as much as two inserted rows, so they are made by the first
+ * statement (core/plan.h) that runs before leaving, if there is one.  What uses
+ * SPI by other ways calls eduai_core_enter_sql() first.  "saved" must stay where
+ * it is until eduai_core_leave_direct(), which an error in between must reach,
+ * too (PG_FINALLY).
+ */
+extern void eduai_core_enter_direct(EduaiPrivilege *saved);
+extern void eduai_core_enter_sql(void);
+extern void eduai_core_leave_direct(EduaiPrivilege *saved, bool failed);
 
 /* The schema eduai, and the owner of the extension. */
 extern Oid eduai_core_schema(void);

@@ -9,7 +9,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-#define MAX_PARTS 16
+#define MAX_PARTS 64
 
 static const EduaiShmemPart *parts[MAX_PARTS];
 static int nparts = 0;

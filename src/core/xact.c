@@ -5,7 +5,7 @@
 
 #include "core/xact.h"
 
-#define MAX_HOOKS 16
+#define MAX_HOOKS 32
 
 static const EduaiXactHooks *hooks[MAX_HOOKS]; /* ordered by rank */
 static int nhooks = 0;

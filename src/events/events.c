@@ -23,6 +23,7 @@
 #include "events/shared.h"
 #include "events/snapshot.h"
 #include "events/standby.h"
+#include "events/task_event.h"
 #include "events/validate.h"
 
 static char *
@@ -101,7 +102,8 @@ try_lock(const EduaiTaskResult *result)
 static void
 record_tenant(const EduaiTaskResult *results, int first, int n)
 {
-	EduaiAppendBatch batch = {.tenant = results[first].tenant, .nowait = true, .own = true};
+	EduaiAppendBatch batch = {
+		.tenant = results[first].tenant, .nowait = !results[first].may_wait, .own = true};
 
 	batch.events = palloc(sizeof(EduaiEvent) * (n - first));
 	for (int i = first; i < n; i++)
@@ -143,6 +145,7 @@ eduai_events_init(void)
 	eduai_events_standby_init();
 	eduai_events_compact_init();
 	eduai_core_result_hooks_register(&result_hooks);
+	eduai_events_task_event_init();
 	eduai_events_type_init();
 	eduai_events_passed_init();
 	eduai_events_snapshot_init();

@@ -8,9 +8,11 @@
  */
 #include "postgres.h"
 
+#include "gateway/parents.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "queue/enqueue.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
 
@@ -142,6 +144,33 @@ caught(const GatewayCall *call, CallOutcome *outcome, const char *doing)
 	/* the message may quote the payload or the answer: only its class is told */
 	eduai_gateway_outcome_fail(outcome, CALL_RETRY, "internal_error", "could not %s (SQLSTATE %s)",
 							   doing, unpack_sql_state(error->sqlerrcode));
+}
+
+bool
+eduai_gateway_payload_render(GatewayCall *call, CallOutcome *outcome)
+{
+	MemoryContext caller;
+	Jsonb *volatile rendered = NULL;
+
+	if (call->parents == NULL)
+		return true;
+	caller = MemoryContextSwitchTo(call->context);
+	PG_TRY();
+	{
+		rendered = eduai_gateway_render_parents(call->payload, call->parents, call->metadata,
+												eduai_queue_max_payload_bytes(), outcome);
+	}
+	PG_CATCH();
+	{
+		caught(call, outcome, "fill in the results of its parents");
+	}
+	PG_END_TRY();
+	if (rendered == NULL)
+		finish_message(call, outcome);
+	else
+		call->payload = rendered;
+	MemoryContextSwitchTo(caller);
+	return rendered != NULL;
 }
 
 static void

@@ -60,6 +60,8 @@ typedef struct Adapter
  * cost, and messages that are short, legible and without the key.
  */
 extern CallOutcome *eduai_gateway_outcome_new(GatewayCall *call);
+/* Puts the parents' results into the payload (parents.h); false: the call cannot be made. */
+extern bool eduai_gateway_payload_render(GatewayCall *call, CallOutcome *outcome);
 extern bool
 eduai_gateway_request_build(GatewayCall *call, WireRequest *request, CallOutcome *outcome);
 extern void eduai_gateway_response_read(GatewayCall *call, const WireResponse *response,

@@ -22,6 +22,7 @@ typedef struct GatewayCall
 	char *idempotency_key; /* sent where the provider has such a header */
 	Jsonb *payload;
 	Jsonb *metadata;
+	Jsonb *parents;            /* results that go into the payload; NULL: depends on none */
 	int64 timeout_ms;          /* of this attempt, all in */
 	struct Instance *instance; /* where it goes; see fleet.h */
 } GatewayCall;

@@ -1,23 +1,18 @@
 /*
- * dispatch.h: between dispatcher.c (turns) and dispatch_claim.c (claims).
+ * dispatch.h: between dispatcher.c (turns), dispatch_claim.c (claims) and
+ * dispatch_upkeep.c (what else the queue needs of a turn).
  */
 #ifndef EDUAI_GATEWAY_DISPATCH_H
 #define EDUAI_GATEWAY_DISPATCH_H
 
 #include "gateway/fleet.h"
 #include "gateway/flight.h"
+#include "queue/claim.h"
 
 extern void eduai_gateway_dispatch_settings(void);
 
 /* The worker's run(). */
 extern void eduai_gateway_dispatch_run(void);
-
-typedef enum ClaimLeft
-{
-	CLAIM_ALL,  /* nothing that could start was left */
-	CLAIM_HELD, /* rows that somebody holds: look again soon */
-	CLAIM_MORE  /* the batch was full: look again after the commit */
-} ClaimLeft;
 
 /* Inside a turn's transaction: claims what there is room for. */
 extern ClaimLeft eduai_gateway_dispatch_claim(Fleet *fleet);
@@ -25,10 +20,24 @@ extern ClaimLeft eduai_gateway_dispatch_claim(Fleet *fleet);
 /* The transaction failed: as if nothing had been claimed. */
 extern void eduai_gateway_dispatch_forget_claims(void);
 
-/* The transaction committed: the calls leave. */
-extern void eduai_gateway_dispatch_start_claims(void);
+/* The transaction committed: the calls leave.  Returns how many. */
+extern int eduai_gateway_dispatch_start_claims(void);
 
-/* A call ended: its pool and instance have room again. */
+/* Inside a turn's transaction, in this order around the recording and the claims. */
+extern void eduai_gateway_dispatch_before_recording(void);
+extern void eduai_gateway_dispatch_after_recording(void);
+extern void eduai_gateway_dispatch_after_claiming(void);
+
+/* When a turn is due for their sake, monotonic; INT64_MAX for never. */
+extern int64 eduai_gateway_dispatch_next_upkeep_us(void);
+
+/* Will the next turn sweep? */
+extern bool eduai_gateway_dispatch_sweep_due(void);
+
+/* They failed: not again at once. */
+extern void eduai_gateway_dispatch_postpone_upkeep(void);
+
+/* A call ended: its instance has room again. */
 extern void eduai_gateway_dispatch_free_slot(Flight *flight);
 
 #endif

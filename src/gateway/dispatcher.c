@@ -31,11 +31,10 @@
 #include "gateway/transfer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "queue/board.h"
 #include "queue/catalog.h"
-#include "queue/dependency.h"
+#include "queue/history.h"
 #include "queue/queue.h"
-#include "queue/sweep.h"
+#include "queue/running.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -43,9 +42,10 @@
 #define RECORD_BATCH           512
 #define MAX_TRIES_UNRECORDABLE 5
 #define MAX_LOCKED_IN_TURN     5
+#define REST                   20 /* times as long as a turn took that sent and recorded nothing */
+#define REST_MOST_US           1000
 #define STATS_PERIOD_US        (2 * INT64CONST(1000000))
-
-static int sweep_interval_ms = 5000;
+#define FORGET_PATIENCE_US     INT64CONST(500000)
 
 static Fleet *fleet = NULL;
 static MemoryContext turn_context;
@@ -55,18 +55,10 @@ static Flight *ended_first = NULL;
 static Flight *ended_last = NULL;
 
 /* monotonic times; 0: at once */
-static int64 next_sweep_us = 0;
-static int64 next_due_us = 0;
 static int64 next_claim_us = INT64_MAX; /* a claim that left something behind */
 static int64 next_stats_us = 0;
-
-void
-eduai_gateway_dispatch_settings(void)
-{
-	DefineCustomIntVariable(
-		"eduai.sweep_interval", "How often the dispatcher looks for what no commit announces.",
-		NULL, &sweep_interval_ms, 5000, 100, 3600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-}
+static int64 next_forget_us = 0; /* a step of forgetting finished tasks */
+static int64 rest_until_us = 0;
 
 /* ---- transactions ---- */
 
@@ -142,6 +134,14 @@ append_ended(Flight *f)
 	ended_last = f;
 }
 
+/* did the provider say that it is too much? */
+static bool
+is_pushback(const CallOutcome *outcome)
+{
+	return outcome->http_status == 429 || outcome->http_status == 503 ||
+		   outcome->http_status == 529;
+}
+
 /* takes what the transfers hand back; their slots are free from now on */
 static int
 collect(void)
@@ -158,6 +158,8 @@ collect(void)
 		f->ended_us = eduai_core_mono_us();
 		f->retry_us = 0;
 		eduai_gateway_dispatch_free_slot(f);
+		if (is_pushback(outcome))
+			eduai_queue_pool_pushback(f->pool);
 		append_ended(f);
 		n++;
 	}
@@ -240,65 +242,6 @@ refresh_fleet(void)
 		release_fleet(old);
 }
 
-/* aborts the transfers of tasks that are no longer theirs */
-static void
-abort_superseded(void)
-{
-	int64 *ids;
-	int *attempts;
-	int n = eduai_gateway_transfer_list(&ids, &attempts);
-	int *gone;
-	int ngone;
-
-	if (n == 0)
-		return;
-	gone = palloc(sizeof(int) * n);
-	ngone = eduai_queue_superseded(ids, attempts, n, gone);
-	for (int i = 0; i < ngone; i++)
-		(void) eduai_gateway_transfer_cancel(ids[gone[i]], attempts[gone[i]]);
-}
-
-static void
-handle_cancels(void)
-{
-	EndedTask tasks[64];
-	bool overflow;
-	bool any = false;
-	int n;
-
-	while ((n = eduai_queue_board_take(tasks, lengthof(tasks), &overflow)) > 0 || overflow)
-	{
-		any = true;
-		eduai_queue_follow_ended(tasks, n);
-	}
-	if (any)
-		abort_superseded();
-}
-
-static void
-sweep(void)
-{
-	int orphans;
-
-	if (eduai_core_mono_us() < next_sweep_us)
-		return;
-	(void) eduai_queue_expire();
-	(void) eduai_queue_release_orphans();
-	orphans = eduai_gateway_record_orphans();
-	abort_superseded();
-	next_sweep_us = eduai_core_mono_us() + (orphans > 0 ? 50000 : (int64) sweep_interval_ms * 1000);
-}
-
-static void
-wake_due(void)
-{
-	int64 ms;
-
-	(void) eduai_queue_wake_due();
-	ms = eduai_queue_next_due_ms();
-	next_due_us = ms < 0 ? INT64_MAX : eduai_core_mono_us() + ms * 1000;
-}
-
 /* the claims of a turn, and when to look again */
 static void
 claim(void)
@@ -327,13 +270,12 @@ turn_together(Flight **batch, int n, bool *done)
 	{
 		begin();
 		refresh_fleet();
-		handle_cancels();
-		sweep();
+		eduai_gateway_dispatch_before_recording();
 		if (n > 0)
 			eduai_gateway_record(fleet, batch, n, done);
-		/* after recording: a failed attempt may just have been scheduled again */
-		wake_due();
+		eduai_gateway_dispatch_after_recording();
 		claim();
+		eduai_gateway_dispatch_after_claiming();
 		EDUAI_PAUSE("turn-before-commit");
 		commit();
 		committed = true;
@@ -433,10 +375,10 @@ claim_alone(void)
 	{
 		begin();
 		refresh_fleet();
-		handle_cancels();
-		sweep();
-		wake_due();
+		eduai_gateway_dispatch_before_recording();
+		eduai_gateway_dispatch_after_recording();
 		claim();
+		eduai_gateway_dispatch_after_claiming();
 		commit();
 	}
 	PG_CATCH();
@@ -445,10 +387,41 @@ claim_alone(void)
 		eduai_gateway_dispatch_forget_claims();
 		/* whatever it is, it is not cured by trying at once */
 		next_claim_us = eduai_core_mono_us() + 1000000;
-		next_sweep_us = eduai_core_mono_us() + (int64) sweep_interval_ms * 1000;
-		next_due_us = next_claim_us;
+		eduai_gateway_dispatch_postpone_upkeep();
 	}
 	PG_END_TRY();
+}
+
+/* in a transaction of its own: what it reads must not be older than the sweep */
+static void
+check_pools(void)
+{
+	PG_TRY();
+	{
+		begin();
+		eduai_queue_pools_check();
+		commit();
+	}
+	PG_CATCH();
+	{
+		roll_back("look at the pools");
+	}
+	PG_END_TRY();
+}
+
+/*
+ * What ends elsewhere asks for a turn at each commit.  Turns that only follow
+ * that take no more than a small part of the time: the next one waits a little,
+ * and then follows all that came meanwhile.  Nobody signals a latch that is set,
+ * so this spares those who commit, too.
+ */
+static void
+rest(void)
+{
+	int64 left_us = rest_until_us - eduai_core_mono_us();
+
+	if (left_us > 0)
+		pg_usleep(Min(left_us, REST_MOST_US));
 }
 
 static void
@@ -456,9 +429,13 @@ turn(void)
 {
 	static Flight *batch[RECORD_BATCH];
 	static bool done[RECORD_BATCH];
+	int64 began_us = eduai_core_mono_us();
 	int n = take_ended(batch);
+	int64 ended_us;
 
 	MemoryContextSwitchTo(turn_context);
+	if (eduai_gateway_dispatch_sweep_due())
+		check_pools();
 	if (turn_together(batch, n, done))
 		settle(batch, done, n);
 	else
@@ -466,9 +443,11 @@ turn(void)
 		record_each(batch, n);
 		claim_alone();
 	}
-	eduai_gateway_dispatch_start_claims();
+	n += eduai_gateway_dispatch_start_claims();
 	MemoryContextSwitchTo(turn_context);
 	MemoryContextReset(turn_context);
+	ended_us = eduai_core_mono_us();
+	rest_until_us = n > 0 ? 0 : ended_us + Min(REST * (ended_us - began_us), REST_MOST_US);
 }
 
 /* ---- the loop ---- */
@@ -476,10 +455,12 @@ turn(void)
 static long
 sleep_ms(void)
 {
-	int64 next = Min(Min(next_sweep_us, next_due_us), Min(next_ended_us(), next_claim_us));
-	int64 left = next == INT64_MAX ? 60000 : (next - eduai_core_mono_us() + 999) / 1000;
+	int64 next = Min(eduai_gateway_dispatch_next_upkeep_us(), Min(next_ended_us(), next_claim_us));
+	int64 left;
 	long transfers = eduai_gateway_transfer_timeout_ms();
 
+	next = Min(next, next_forget_us);
+	left = (next - eduai_core_mono_us() + 999) / 1000;
 	left = Max(0, Min(left, 60000));
 	return transfers < 0 ? (long) left : Min((long) left, transfers);
 }
@@ -489,8 +470,25 @@ turn_is_due(void)
 {
 	int64 now = eduai_core_mono_us();
 
-	return now >= next_sweep_us || now >= next_due_us || now >= next_claim_us ||
+	return now >= eduai_gateway_dispatch_next_upkeep_us() || now >= next_claim_us ||
 		   now >= next_ended_us();
+}
+
+/* the only look at all tasks, once after a server start: before the planner is pinned to indexes */
+static void
+load_running(void)
+{
+	PG_TRY();
+	{
+		begin();
+		eduai_queue_running_load();
+		commit();
+	}
+	PG_CATCH();
+	{
+		roll_back("load the running attempts");
+	}
+	PG_END_TRY();
 }
 
 /* the planner may not mistake a small or unanalysed table for a reason to scan it */
@@ -516,11 +514,28 @@ report_statistics(void)
 	next_stats_us = eduai_core_mono_us() + STATS_PERIOD_US;
 }
 
+/*
+ * A chore of the queue, between turns: short, and a turn that is due comes
+ * first; but where one always is, it gets its own in the end.
+ */
+static void
+forget_finished(void)
+{
+	int64 over_us = eduai_core_mono_us() - next_forget_us;
+
+	if (over_us < 0 || (over_us < FORGET_PATIENCE_US && turn_is_due()))
+		return;
+	MemoryContextSwitchTo(turn_context);
+	next_forget_us = eduai_core_mono_us() + 1000 * (int64) eduai_queue_forget_step();
+	MemoryContextReset(turn_context);
+}
+
 void
 eduai_gateway_dispatch_run(void)
 {
-	pin_planner();
 	turn_context = AllocSetContextCreate(TopMemoryContext, "eduai turn", ALLOCSET_DEFAULT_SIZES);
+	load_running();
+	pin_planner();
 	eduai_core_worker_watch(eduai_gateway_transfer_open());
 
 	while (!eduai_core_worker_should_stop())
@@ -529,7 +544,10 @@ eduai_gateway_dispatch_run(void)
 
 		(void) eduai_core_worker_wait(sleep_ms());
 		if (eduai_core_worker_reloaded())
+		{
 			eduai_gateway_fleet_mark_stale();
+			next_forget_us = 0;
+		}
 		eduai_gateway_transfer_poll();
 		requested = eduai_core_worker_requested();
 		if (eduai_core_worker_reconfigured())
@@ -541,8 +559,10 @@ eduai_gateway_dispatch_run(void)
 			break;
 		if (collect() > 0 || requested || turn_is_due())
 		{
+			rest();
 			turn();
 			report_statistics();
 		}
+		forget_finished();
 	}
 }

@@ -51,7 +51,7 @@ typedef struct Transfer
 	bool has_timer;
 	int64 timer_us;
 	TransferState state;
-	bool listed; /* in the hash of (task, attempt) */
+	struct Transfer *older; /* of the same task */
 	GatewayCall *call;
 	CallOutcome *outcome;
 

@@ -16,7 +16,6 @@ typedef struct Flight
 	ItemPointerData tid;  /* of the task's row as the claim left it */
 	char *pool;
 	char *model; /* as the task asked for it, NULL: any */
-	bool critical;
 	TimestampTz started_at;
 	int tries;      /* to record it */
 	int failures;   /* of those, that the outcome itself caused */

@@ -1,5 +1,5 @@
 /*
- * load.h: how busy the dispatcher is, per pool and per instance.
+ * load.h: how busy the instances are.
  *
  * There is one dispatcher per database and only it calls providers, so these
  * counts in its own memory are exact.
@@ -13,11 +13,13 @@ typedef struct Load
 {
 	char name[NAMEDATALEN]; /* hash key */
 	int running;
-	int critical; /* of those, critical tasks (pools only) */
+	int pending; /* of those, routed in the transaction that has not ended */
 } Load;
 
-/* The entry of a pool or an instance, made at need; valid for ever. */
-extern Load *eduai_gateway_load_of_pool(const char *pool);
+/* The entry of an instance, made at need; valid for ever. */
 extern Load *eduai_gateway_load_of_instance(const char *instance);
+
+/* The transaction ended: what was routed in it stays, or does not. */
+extern void eduai_gateway_load_settle(bool committed);
 
 #endif

@@ -11,7 +11,7 @@
 #include "core/plan.h"
 #include "gateway/record.h"
 #include "gateway/route.h"
-#include "queue/sweep.h"
+#include "queue/orphan.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -197,7 +197,7 @@ eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 
 	for (int i = 0; i < n; i++)
 		fill_outcome(fleet, flights[i], &outcomes[i]);
-	eduai_queue_finish(outcomes, n);
+	eduai_queue_finish(outcomes, n, true);
 	for (int i = 0; i < n; i++)
 	{
 		done[i] = outcomes[i].status != FINISH_BUSY;
@@ -209,54 +209,83 @@ eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 		insert_ledger(rows, nrows);
 }
 
+static void
+fill_orphan(const Orphan *orphan, TaskOutcome *o)
+{
+	memset(o, 0, sizeof(*o));
+	o->tenant = orphan->tenant;
+	o->task_id = orphan->task_id;
+	o->attempt = orphan->attempt;
+	o->tid = orphan->tid;
+	o->instance = orphan->instance;
+	o->at_once = true;
+	o->retry_after_ms = -1;
+	o->cost_usd = int64_to_numeric(0);
+	if (orphan->leased)
+	{
+		o->end = ATTEMPT_FAILED;
+		o->retry = true;
+		o->code = "lease_lapsed";
+		o->message = "the task was restored while a worker had it";
+		return;
+	}
+	o->end = ATTEMPT_UNCERTAIN;
+	o->code = "uncertain";
+	o->message = "the dispatcher ended while the provider was being called";
+}
+
+static void
+fill_orphan_ledger(const Orphan *orphan, LedgerRow *row)
+{
+	memset(row, 0, sizeof(*row));
+	row->tenant = orphan->tenant;
+	row->task_id = orphan->task_id;
+	row->attempt = orphan->attempt;
+	row->instance = orphan->instance;
+	row->model = orphan->model;
+	row->tokens_in = row->tokens_cached = row->tokens_out = -1;
+	row->cost_usd = int64_to_numeric(0);
+	row->outcome = "uncertain";
+	row->code = "uncertain";
+	row->started_at = orphan->started_at;
+	row->duration_us = row->first_byte_us = -1;
+}
+
+static void
+record_all(const Orphan *orphans, int n)
+{
+	TaskOutcome *outcomes = palloc(sizeof(TaskOutcome) * Max(n, 1));
+	LedgerRow *rows = palloc(sizeof(LedgerRow) * Max(n, 1));
+	int nrows = 0;
+
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
+		fill_orphan(&orphans[i], &outcomes[i]);
+	eduai_queue_finish(outcomes, n, true);
+	for (int i = 0; i < n; i++)
+		if (outcomes[i].status == FINISH_RECORDED && !orphans[i].leased)
+			fill_orphan_ledger(&orphans[i], &rows[nrows++]);
+	if (nrows > 0)
+		insert_ledger(rows, nrows);
+}
+
 int
 eduai_gateway_record_orphans(void)
 {
 	Orphan *orphans;
 	int n = eduai_queue_orphans(ORPHAN_BATCH, &orphans);
-	TaskOutcome *outcomes = palloc0(sizeof(TaskOutcome) * Max(n, 1));
-	LedgerRow *rows = palloc0(sizeof(LedgerRow) * Max(n, 1));
-	int nrows = 0;
 
-	if (n == 0)
-		return 0;
-	for (int i = 0; i < n; i++)
-	{
-		TaskOutcome *o = &outcomes[i];
+	record_all(orphans, n);
+	return n;
+}
 
-		o->tenant = orphans[i].tenant;
-		o->task_id = orphans[i].task_id;
-		o->attempt = orphans[i].attempt;
-		o->tid = orphans[i].tid;
-		o->instance = orphans[i].instance;
-		o->end = ATTEMPT_UNCERTAIN;
-		o->at_once = true;
-		o->retry_after_ms = -1;
-		o->code = "uncertain";
-		o->message = "the dispatcher ended while the provider was being called";
-		o->cost_usd = int64_to_numeric(0);
-	}
-	eduai_queue_finish(outcomes, n);
-	for (int i = 0; i < n; i++)
-	{
-		LedgerRow *row = &rows[nrows];
+int
+eduai_gateway_record_forgotten(void)
+{
+	Orphan *orphans;
+	int n = eduai_queue_forgotten(ORPHAN_BATCH, &orphans);
 
-		if (outcomes[i].status != FINISH_RECORDED)
-			continue;
-		row->tenant = orphans[i].tenant;
-		row->task_id = orphans[i].task_id;
-		row->attempt = orphans[i].attempt;
-		row->instance = orphans[i].instance;
-		row->model = orphans[i].model;
-		row->tokens_in = row->tokens_cached = row->tokens_out = -1;
-		row->cost_usd = int64_to_numeric(0);
-		row->outcome = "uncertain";
-		row->code = "uncertain";
-		row->started_at = orphans[i].started_at;
-		row->duration_us = row->first_byte_us = -1;
-		nrows++;
-	}
-	if (nrows > 0)
-		insert_ledger(rows, nrows);
-	return nrows;
+	record_all(orphans, n);
+	return n;
 }

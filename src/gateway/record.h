@@ -16,8 +16,12 @@ extern void eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bo
 
 /*
  * Attempts of dispatchers that died: each becomes uncertain, with a ledger row
- * that says so.  Returns how many were dealt with, at most a batch.
+ * that says so.  Returns how many were found, at most a batch; call it until
+ * there are none.
  */
 extern int eduai_gateway_record_orphans(void);
+
+/* The same for running rows that came from elsewhere; for the sweep. */
+extern int eduai_gateway_record_forgotten(void);
 
 #endif

@@ -117,9 +117,10 @@ collect(Tally *tally)
 static void
 cancel_all(void)
 {
+	char **tenants;
 	int64 *task_ids;
 	int *attempts;
-	int n = eduai_gateway_transfer_list(&task_ids, &attempts);
+	int n = eduai_gateway_transfer_list(&tenants, &task_ids, &attempts);
 
 	for (int i = 0; i < n; i++)
 		(void) eduai_gateway_transfer_cancel(task_ids[i], attempts[i]);

@@ -11,6 +11,7 @@
 #include "core/pause.h"
 #include "fmgr.h"
 #include "gateway/address.h"
+#include "gateway/parents.h"
 #include "gateway/testing.h"
 #include "gateway/wire.h"
 #include "mb/pg_wchar.h"
@@ -20,6 +21,7 @@
 PG_FUNCTION_INFO_V1(eduai_test_build_request);
 PG_FUNCTION_INFO_V1(eduai_test_read_response);
 PG_FUNCTION_INFO_V1(eduai_test_address_class);
+PG_FUNCTION_INFO_V1(eduai_test_parents);
 
 /* What a bench call stands on, all in one context. */
 typedef struct Bench
@@ -233,4 +235,17 @@ eduai_test_address_class(PG_FUNCTION_ARGS)
 	if (!eduai_gateway_address_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &class))
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(eduai_gateway_address_class_name(class)));
+}
+
+Datum
+eduai_test_parents(PG_FUNCTION_ARGS)
+{
+	CallOutcome outcome = {.retry_after_ms = -1, .cost_usd = int64_to_numeric(0)};
+	Jsonb *rendered;
+
+	eduai_core_require_test_mode();
+	rendered =
+		eduai_gateway_render_parents(PG_GETARG_JSONB_P(0), PG_GETARG_JSONB_P(1),
+									 PG_GETARG_JSONB_P(2), (size_t) PG_GETARG_INT32(3), &outcome);
+	PG_RETURN_JSONB_P(rendered != NULL ? rendered : eduai_gateway_outcome_json(&outcome));
 }

@@ -19,19 +19,13 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-typedef struct TransferKey
-{
-	int64 task_id;
-	int64 attempt;
-} TransferKey;
-
 typedef struct TransferEntry
 {
-	TransferKey key;
-	Transfer *transfer;
+	int64 task_id;
+	Transfer *newest; /* then by t->older */
 } TransferEntry;
 
-static HTAB *by_key = NULL;
+static HTAB *by_task = NULL;
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 static int unreturned = 0;   /* started and not handed back */
 static int places_taken = 0; /* RUNNING */
@@ -41,12 +35,13 @@ eduai_gateway_transfer_open(void)
 {
 	HASHCTL info = {0};
 
-	if (by_key == NULL)
+	if (by_task == NULL)
 	{
-		info.keysize = sizeof(TransferKey);
+		info.keysize = sizeof(int64);
 		info.entrysize = sizeof(TransferEntry);
 		info.hcxt = TopMemoryContext;
-		by_key = hash_create("eduai transfers", 1024, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		by_task =
+			hash_create("eduai transfers", 1024, &info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	return eduai_gateway_multi_open();
 }
@@ -199,15 +194,25 @@ start_mock(Transfer *t)
 static void
 list(Transfer *t)
 {
-	TransferKey key = {t->call->task_id, t->call->attempt};
 	TransferEntry *entry;
 	bool found;
 
-	entry = hash_search(by_key, &key, HASH_ENTER, &found);
-	if (found)
-		return;
-	entry->transfer = t;
-	t->listed = true;
+	entry = hash_search(by_task, &t->call->task_id, HASH_ENTER, &found);
+	t->older = found ? entry->newest : NULL;
+	entry->newest = t;
+}
+
+static void
+unlist(Transfer *t)
+{
+	TransferEntry *entry = hash_search(by_task, &t->call->task_id, HASH_FIND, NULL);
+	Transfer **link = &entry->newest;
+
+	while (*link != t)
+		link = &(*link)->older;
+	*link = t->older;
+	if (entry->newest == NULL)
+		hash_search(by_task, &t->call->task_id, HASH_REMOVE, NULL);
 }
 
 void
@@ -223,6 +228,11 @@ eduai_gateway_transfer_start(GatewayCall *call)
 	t->total_ms = own_ms > 0 ? Min(own_ms, call->timeout_ms) : call->timeout_ms;
 	list(t);
 	unreturned++;
+	if (!eduai_gateway_payload_render(call, t->outcome))
+	{
+		finish(t);
+		return;
+	}
 	if (strcmp(call->instance->provider->kind, "mock") == 0)
 	{
 		start_mock(t);
@@ -237,12 +247,26 @@ eduai_gateway_transfer_start(GatewayCall *call)
 bool
 eduai_gateway_transfer_cancel(int64 task_id, int attempt)
 {
-	TransferKey key = {task_id, attempt};
-	TransferEntry *entry = hash_search(by_key, &key, HASH_FIND, NULL);
+	TransferEntry *entry = hash_search(by_task, &task_id, HASH_FIND, NULL);
+	Transfer *t = entry != NULL ? entry->newest : NULL;
 
-	if (entry == NULL || entry->transfer->state == TRANSFER_FINISHED)
+	while (t != NULL && t->call->attempt != attempt)
+		t = t->older;
+	if (t == NULL || t->state == TRANSFER_FINISHED)
 		return false;
-	abort_transfer(entry->transfer, ABORT_CANCELLED);
+	abort_transfer(t, ABORT_CANCELLED);
+	return true;
+}
+
+bool
+eduai_gateway_transfer_of(int64 task_id, char **tenant, int *attempt)
+{
+	TransferEntry *entry = hash_search(by_task, &task_id, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		return false;
+	*tenant = entry->newest->call->tenant;
+	*attempt = entry->newest->call->attempt;
 	return true;
 }
 
@@ -291,12 +315,7 @@ eduai_gateway_transfer_next(CallOutcome **outcome)
 	if (dlist_is_empty(&finished))
 		return NULL;
 	t = dlist_container(Transfer, node, dlist_pop_head_node(&finished));
-	if (t->listed)
-	{
-		TransferKey key = {t->call->task_id, t->call->attempt};
-
-		hash_search(by_key, &key, HASH_REMOVE, NULL);
-	}
+	unlist(t);
 	unreturned--;
 	*outcome = t->outcome;
 	return t->call;
@@ -309,22 +328,24 @@ eduai_gateway_transfer_running(void)
 }
 
 int
-eduai_gateway_transfer_list(int64 **task_ids, int **attempts)
+eduai_gateway_transfer_list(char ***tenants, int64 **task_ids, int **attempts)
 {
 	HASH_SEQ_STATUS scan;
 	TransferEntry *entry;
 	int n = 0;
 
+	*tenants = palloc(sizeof(char *) * Max(unreturned, 1));
 	*task_ids = palloc(sizeof(int64) * Max(unreturned, 1));
 	*attempts = palloc(sizeof(int) * Max(unreturned, 1));
-	if (by_key == NULL)
+	if (by_task == NULL)
 		return 0;
-	hash_seq_init(&scan, by_key);
+	hash_seq_init(&scan, by_task);
 	while ((entry = hash_seq_search(&scan)) != NULL)
-	{
-		(*task_ids)[n] = entry->key.task_id;
-		(*attempts)[n] = (int) entry->key.attempt;
-		n++;
-	}
+		for (Transfer *t = entry->newest; t != NULL; t = t->older)
+		{
+			(*tenants)[n] = t->call->tenant;
+			(*task_ids)[n] = t->call->task_id;
+			(*attempts)[n++] = t->call->attempt;
+		}
 	return n;
 }

@@ -43,7 +43,10 @@ extern GatewayCall *eduai_gateway_transfer_next(CallOutcome **outcome);
 /* How many were started and not handed back yet. */
 extern int eduai_gateway_transfer_running(void);
 
+/* The transfer of a task that was not handed back: its tenant and newest attempt; false: none. */
+extern bool eduai_gateway_transfer_of(int64 task_id, char **tenant, int *attempt);
+
 /* All (task, attempt) that were not handed back, palloc'd; for cancels and orphans. */
-extern int eduai_gateway_transfer_list(int64 **task_ids, int **attempts);
+extern int eduai_gateway_transfer_list(char ***tenants, int64 **task_ids, int **attempts);
 
 #endif

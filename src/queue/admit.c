@@ -39,6 +39,12 @@ eduai_queue_enqueue_init(void)
 							16 * 1024, 1, 256 * 1024, PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
+size_t
+eduai_queue_max_payload_bytes(void)
+{
+	return (size_t) max_payload_kb * 1024;
+}
+
 OnRefusal
 eduai_queue_on_refusal(const char *name)
 {
@@ -65,7 +71,7 @@ eduai_queue_check_payload(const Jsonb *payload)
 				 errmsg("the payload must be a JSON object"),
 				 errdetail("It is %s.", JB_ROOT_IS_SCALAR(payload) ? "a scalar" : "an array"),
 				 errhint("Give the provider's request, such as {\"messages\": [...]}.")));
-	if (size > (Size) max_payload_kb * 1024)
+	if (size > eduai_queue_max_payload_bytes())
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("the payload has %zu bytes, more than eduai.max_payload_size allows", size),
@@ -160,7 +166,7 @@ eduai_queue_admit(const TaskRequest *task)
 	EduaiEnqueue asked = {.tenant = task->tenant,
 						  .task_type = task->type.name,
 						  .by_gateway = task->type.by_gateway,
-						  .model = eduai_core_json_text(task->payload, "model"),
+						  .model = task->model,
 						  .user_id = task->user_id,
 						  .priority = task->priority,
 						  .payload = task->payload,

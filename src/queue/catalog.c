@@ -42,11 +42,12 @@ static Pool *pools;
 static int npools;
 static Oid type_relid = InvalidOid;
 static Oid pool_relid = InvalidOid;
+static Oid paused_relid = InvalidOid;
 
 static void
 on_relcache(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == type_relid || relid == pool_relid)
+	if (relid == InvalidOid || relid == type_relid || relid == pool_relid || relid == paused_relid)
 		stale = true;
 }
 
@@ -114,6 +115,22 @@ load_types(void)
 }
 
 static void
+load_paused(void)
+{
+	static EduaiPlan all = {"SELECT task_type FROM eduai.paused_type", 0};
+	uint64 n = eduai_core_run_latest(&all, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		char *name = eduai_core_text(i, 1);
+
+		for (int t = 0; t < ntypes; t++)
+			if (strcmp(types[t].name, name) == 0)
+				types[t].paused = true;
+	}
+}
+
+static void
 load_pools(void)
 {
 	static EduaiPlan all = {
@@ -149,11 +166,13 @@ load_if_stale(void)
 	MemoryContextReset(context);
 	type_relid = get_relname_relid("task_type", eduai_core_schema());
 	pool_relid = get_relname_relid("pool", eduai_core_schema());
+	paused_relid = get_relname_relid("paused_type", eduai_core_schema());
 	/* an invalidation that comes while loading asks for another load */
 	stale = false;
 	PG_TRY();
 	{
 		load_types();
+		load_paused();
 		load_pools();
 	}
 	PG_CATCH();

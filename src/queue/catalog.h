@@ -15,6 +15,7 @@ typedef struct TaskType
 	int max_attempts;
 	int64 timeout_ms;
 	char *on_uncertain; /* "retry" or "hold" */
+	bool paused;        /* pause_queue(): nothing of it is started */
 } TaskType;
 
 typedef struct Pool

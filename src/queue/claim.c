@@ -1,176 +1,327 @@
 /*
- * claim.c: choosing ready tasks and making them running.  See claim.h.
+ * claim.c: choosing the lanes to take tasks from.  See claim.h.
  *
- * Looking takes no lock: each lane (pool, priority) is read in the order of
- * its index, and the lanes are merged by deadline in memory.  Only what the
- * router could place is then locked and updated, found again by its ctid: a
- * row that has changed since is left for the next look.
+ * The pools whose types the order asks for take turns of a few tasks.  In each
+ * turn the schedule chooses lanes in memory, a task at a time; then each chosen
+ * lane is read once for all the tasks that it gives.  A lane that gives less is
+ * left alone for the rest of the claim.
+ *
+ * What is chosen from is what stood in shared memory when the claim began: lanes
+ * that get their first task meanwhile are the next claim's.
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "core/clock.h"
-#include "core/plan.h"
-#include "core/worker.h"
-#include "queue/claim.h"
-#include "queue/task.h"
-#include "utils/builtins.h"
+#include "queue/claim_internal.h"
+#include "queue/lane_wait.h"
+#include "queue/running.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
+#include "utils/snapmgr.h"
 
+#define TURN 16 /* tasks chosen at once between classes: the oldest of each is known only after */
+
+/* ---- what is asked for ---- */
+
+static bool
+wanted(const ClaimOrder *order, const TaskType *type)
+{
+	if (type->by_gateway != order->by_gateway)
+		return false;
+	for (int i = 0; i < order->ntypes; i++)
+		if (strcmp(order->task_types[i], type->name) == 0)
+			return true;
+	return order->ntypes == 0;
+}
+
+/* the index of the pool, added when it is new; -1: there is no such pool */
 static int
-by_deadline(const void *a, const void *b)
+add_pool(Claim *c, const char *name)
 {
-	const Candidate *x = a;
-	const Candidate *y = b;
+	const Pool *pool;
+	ClaimPool *p;
 
-	if (x->deadline != y->deadline)
-		return x->deadline < y->deadline ? -1 : 1;
-	return x->task_id < y->task_id ? -1 : x->task_id > y->task_id ? 1 : 0;
+	for (int i = 0; i < c->npools; i++)
+		if (strcmp(c->pools[i].pool.name, name) == 0)
+			return i;
+	pool = eduai_queue_pool(name);
+	if (pool == NULL)
+		return -1;
+	p = &c->pools[c->npools];
+	memset(p, 0, sizeof(*p));
+	p->pool = *pool;
+	p->pool.name = pstrdup(pool->name);
+	return c->npools++;
 }
 
-static uint64
-read_lanes(const PoolRoom *rooms, int nrooms, char *const *classes, int nclasses,
-		   char *const *tenants, int ntenants)
-{
-	static EduaiPlan lanes = {
-		"SELECT t.task_id, t.tenant_id, t.task_type, t.model, t.user_id, p.ord::int - 1, "
-		"t.priority, t.deadline, t.instance, t.tid "
-		"FROM unnest($1, $2) WITH ORDINALITY AS p (pool, slots, ord), "
-		"generate_series(0, 3) AS l (priority), "
-		"LATERAL (SELECT t.*, t.ctid AS tid FROM eduai.task t WHERE t.state = 'ready' AND t.pool = p.pool "
-		"AND t.priority = l.priority AND t.by_gateway "
-		"AND (t.expires_at IS NULL OR t.expires_at > $5) "
-		"AND t.task_type || E'\\x01' || coalesce(t.model, '') <> ALL ($3) "
-		"AND t.tenant_id || E'\\x01' || t.task_type || E'\\x01' || coalesce(t.model, '') <> ALL ($4) "
-		"ORDER BY t.task_id LIMIT p.slots) t",
-		5,
-		{TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}};
-	Datum args[5];
-	char **names = palloc(sizeof(char *) * Max(nrooms, 1));
-	int32 *slots = palloc(sizeof(int32) * Max(nrooms, 1));
-
-	for (int i = 0; i < nrooms; i++)
-	{
-		names[i] = (char *) rooms[i].pool;
-		slots[i] = rooms[i].slots;
-	}
-	args[0] = eduai_core_text_array(names, nrooms);
-	args[1] = eduai_core_int4_array(slots, NULL, nrooms);
-	args[2] = eduai_core_text_array(classes, nclasses);
-	args[3] = eduai_core_text_array(tenants, ntenants);
-	args[4] = TimestampTzGetDatum(eduai_core_now());
-	return eduai_core_run(&lanes, args, NULL);
-}
-
+/* copies: what the catalog gives is valid until it is asked again */
 static void
-read_candidate(uint64 row, Candidate *c)
+find_types(Claim *c)
 {
-	bool isnull;
+	int n;
+	const TaskType *all = eduai_queue_types(&n);
+	char **pools = palloc(sizeof(char *) * Max(n, 1));
 
-	c->task_id = eduai_core_int64(row, 1, 0);
-	c->tenant = eduai_core_text(row, 2);
-	c->task_type = eduai_core_text(row, 3);
-	c->model = eduai_core_text(row, 4);
-	c->user_id = eduai_core_text(row, 5);
-	c->pool = (int) eduai_core_int64(row, 6, 0);
-	c->priority = (int) eduai_core_int64(row, 7, 0);
-	c->deadline = DatumGetTimestampTz(eduai_core_value(row, 8, &isnull));
-	c->failed_last = eduai_core_text(row, 9);
-	c->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(row, 10, &isnull));
-	c->instance = NULL;
-}
-
-int
-eduai_queue_candidates(const PoolRoom *rooms, int nrooms, char *const *blocked_classes,
-					   int nclasses, char *const *blocked_tenants, int ntenants,
-					   Candidate **candidates)
-{
-	uint64 n = read_lanes(rooms, nrooms, blocked_classes, nclasses, blocked_tenants, ntenants);
-	Candidate *all = palloc(sizeof(Candidate) * Max(n, 1));
-	int *slots = palloc(sizeof(int) * Max(nrooms, 1));
-	int kept = 0;
-
-	for (uint64 i = 0; i < n; i++)
-		read_candidate(i, &all[i]);
-	qsort(all, n, sizeof(Candidate), by_deadline);
-	for (int i = 0; i < nrooms; i++)
-		slots[i] = rooms[i].slots;
-	for (uint64 i = 0; i < n; i++)
+	c->types = palloc(sizeof(ClaimType) * Max(n, 1));
+	c->pools = palloc(sizeof(ClaimPool) * Max(n, 1));
+	for (int i = 0; i < n; i++)
 	{
-		int pool = all[i].pool;
-		int least = all[i].priority == 0 ? 0 : rooms[pool].reserved;
-
-		if (slots[pool] <= least)
+		if (!wanted(c->order, &all[i]) || all[i].paused)
 			continue;
-		slots[pool]--;
-		all[kept++] = all[i];
+		c->types[c->ntypes].name = pstrdup(all[i].name);
+		pools[c->ntypes++] = pstrdup(all[i].pool);
 	}
-	*candidates = all;
-	return kept;
+	n = c->ntypes;
+	c->ntypes = 0;
+	for (int i = 0; i < n; i++)
+	{
+		ClaimType *type = &c->types[c->ntypes];
+
+		type->name = c->types[i].name;
+		type->word = eduai_queue_lane_word(type->name);
+		type->pool = add_pool(c, pools[i]);
+		c->ntypes += type->pool >= 0;
+	}
+}
+
+static ClaimPool *
+pool_of_lane(Claim *c, const LaneView *view, uint64 tenant)
+{
+	if (c->order->tenant != NULL && view->tenant != tenant)
+		return NULL;
+	for (int i = 0; i < c->ntypes; i++)
+		if (c->types[i].word == view->task_type)
+			return &c->pools[c->types[i].pool];
+	return NULL;
 }
 
 static void
-read_claimed(uint64 row, MemoryContext parent, ClaimedTask *t)
+share_out_lanes(Claim *c)
 {
-	MemoryContext old;
-	bool isnull;
-
-	t->context = AllocSetContextCreate(parent, "eduai call", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(t->context);
-	t->task_id = eduai_core_int64(row, 1, 0);
-	t->tenant = eduai_core_text(row, 2);
-	t->attempt = (int) eduai_core_int64(row, 3, 0);
-	t->task_type = eduai_core_text(row, 4);
-	t->pool = eduai_core_text(row, 5);
-	t->user_id = eduai_core_text(row, 6);
-	t->instance = eduai_core_text(row, 7);
-	t->timeout_ms = eduai_core_int64(row, 8, 0);
-	t->payload = DatumGetJsonbPCopy(eduai_core_value(row, 9, &isnull));
-	t->metadata = DatumGetJsonbPCopy(eduai_core_value(row, 10, &isnull));
-	t->priority = (int) eduai_core_int64(row, 11, 0);
-	t->model = eduai_core_text(row, 12);
-	t->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(row, 13, &isnull));
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * LATERAL fixes the order of the join, and "state || ''" keeps the planner from
- * walking the whole index of ready tasks, which it takes to be empty.
- */
-int
-eduai_queue_claim(const Candidate *candidates, int n, MemoryContext parent, ClaimedTask *claimed)
-{
-	static EduaiPlan claim = {
-		"UPDATE eduai.task t SET state = 'running', attempt = t.attempt + 1, worker = $4, "
-		"instance = m.instance, started_at = $5 "
-		"FROM (SELECT r.ctid AS tid, c.instance FROM unnest($1, $2, $3) c (tid, task_id, instance) "
-		"CROSS JOIN LATERAL (SELECT ctid FROM eduai.task r WHERE r.ctid = c.tid "
-		"AND r.task_id = c.task_id AND r.state || '' = 'ready' FOR UPDATE SKIP LOCKED) r) m "
-		"WHERE t.ctid = m.tid "
-		"RETURNING t.task_id, t.tenant_id, t.attempt, t.task_type, t.pool, t.user_id, t.instance, "
-		"t.timeout_ms, t.payload, t.metadata, t.priority, t.model, t.ctid",
-		5,
-		{TIDARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8OID, TIMESTAMPTZOID}};
-	Datum *tids = palloc(sizeof(Datum) * Max(n, 1));
-	char **instances = palloc(sizeof(char *) * Max(n, 1));
-	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
-	Datum args[5];
-	uint64 got;
+	uint64 tenant = c->order->tenant ? eduai_queue_lane_word(c->order->tenant) : 0;
+	LaneView *views;
+	int n = eduai_queue_lane_open(&views);
 
 	for (int i = 0; i < n; i++)
 	{
-		tids[i] = PointerGetDatum(&candidates[i].tid);
-		instances[i] = candidates[i].instance;
-		ids[i] = candidates[i].task_id;
+		ClaimPool *p = pool_of_lane(c, &views[i], tenant);
+
+		if (p != NULL)
+			p->nlanes++;
 	}
-	args[0] = eduai_core_datum_array(tids, NULL, n, TIDOID);
-	args[1] = eduai_core_int8_array(ids, NULL, n);
-	args[2] = eduai_core_text_array(instances, n);
-	args[3] = Int64GetDatum(eduai_core_worker_epoch());
-	args[4] = TimestampTzGetDatum(eduai_core_now());
-	got = eduai_core_run(&claim, args, NULL);
-	for (uint64 i = 0; i < got; i++)
-		read_claimed(i, parent, &claimed[i]);
-	return (int) got;
+	for (int i = 0; i < c->npools; i++)
+	{
+		ClaimPool *p = &c->pools[i];
+
+		p->lanes = palloc_extended(sizeof(ScheduleLane) * Max(p->nlanes, 1), MCXT_ALLOC_HUGE);
+		p->views = palloc_extended(sizeof(LaneView) * Max(p->nlanes, 1), MCXT_ALLOC_HUGE);
+		p->planned = palloc_extended(sizeof(int) * Max(p->nlanes, 1), MCXT_ALLOC_HUGE);
+		memset(p->planned, 0, sizeof(int) * p->nlanes);
+		p->closed = p->nlanes == 0;
+		p->nlanes = 0;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		ClaimPool *p = pool_of_lane(c, &views[i], tenant);
+
+		if (p == NULL)
+			continue;
+		p->views[p->nlanes] = views[i];
+		p->lanes[p->nlanes++] =
+			(ScheduleLane){views[i].priority, views[i].ready_us, views[i].served, true};
+	}
+}
+
+static void
+look_at_pool(ClaimPool *p)
+{
+	PoolStand stand;
+
+	eduai_queue_pool_stand(&p->pool, &stand);
+	p->slots = Max(0, stand.size - stand.running);
+	p->reserved = Max(0, stand.reserved - stand.critical);
+}
+
+/* ---- a turn ---- */
+
+/* chooses up to "most" tasks' lanes; the lanes in the order of their first choice */
+static int
+choose(ClaimPool *p, int most, int *chosen)
+{
+	uint64 stamp = PG_UINT64_MAX / 2; /* later than any that a lane has */
+	int slots = p->slots;
+	int reserved = p->reserved;
+	int n = 0;
+
+	for (int i = 0; i < most && slots > 0; i++)
+	{
+		int lane = eduai_queue_schedule_next(&p->choices, p->lanes, p->nlanes, slots, reserved);
+
+		if (lane < 0)
+			break;
+		if (p->planned[lane]++ == 0)
+			chosen[n++] = lane;
+		p->lanes[lane].served = stamp + i;
+		slots--;
+		reserved -= p->lanes[lane].priority == 0 && reserved > 0;
+	}
+	return n;
+}
+
+static void
+take_from(Claim *c, ClaimPool *p, int lane)
+{
+	ScheduleLane *l = &p->lanes[lane];
+	int most = p->planned[lane];
+	int took = 0;
+	LaneEnd end = LANE_END_SPENT;
+
+	p->planned[lane] = 0;
+	if (!c->full)
+		end = eduai_queue_claim_lane(c, p, &p->views[lane], most, &took);
+	p->slots -= took;
+	p->reserved -= l->priority == 0 ? Min(took, p->reserved) : 0;
+	if (end == LANE_END_NO_SLOT)
+		look_at_pool(p);
+	if (end != LANE_END_MOST)
+		l->open = false;
+	else
+	{
+		l->open = eduai_queue_lane_look(&p->views[lane]);
+		l->ready_us = p->views[lane].ready_us;
+	}
+}
+
+static bool
+of_one_class(const ClaimPool *p)
+{
+	int class = -1;
+
+	for (int i = 0; i < p->nlanes; i++)
+	{
+		if (!p->lanes[i].open)
+			continue;
+		if (class >= 0 && class != p->lanes[i].priority)
+			return false;
+		class = p->lanes[i].priority;
+	}
+	return true;
+}
+
+/* within a class lanes take turns, whatever waits in them: all are chosen at once */
+static void
+take_turn(Claim *c, ClaimPool *p)
+{
+	int most = c->order->most - c->got;
+	int n;
+
+	if (c->npools > 1 || !of_one_class(p))
+		most = Min(most, TURN);
+	n = choose(p, most, c->chosen);
+	p->closed = n == 0;
+	for (int i = 0; i < n; i++)
+		take_from(c, p, c->chosen[i]);
+}
+
+static void
+claim_all(Claim *c)
+{
+	bool more = true;
+
+	while (more && !c->full && c->got < c->order->most)
+	{
+		more = false;
+		for (int i = 0; i < c->npools && c->got < c->order->most; i++)
+			if (!c->pools[i].closed)
+			{
+				take_turn(c, &c->pools[i]);
+				more = true;
+			}
+	}
+}
+
+/* who claimed as many as he may wakes another for what is left */
+static void
+wake_next(const Claim *c)
+{
+	for (int i = 0; i < c->npools; i++)
+	{
+		const ClaimPool *p = &c->pools[i];
+
+		for (int l = 0; l < p->nlanes && p->slots > 0; l++)
+			if (p->lanes[l].open)
+			{
+				eduai_queue_lane_wake(p->views[l].tenant, p->views[l].task_type);
+				return;
+			}
+	}
+}
+
+/* false when nothing can be claimed: no table is opened then */
+static bool
+begin(Claim *c)
+{
+	bool any = false;
+
+	/* what was committed before, a paused type above all, is known from here on */
+	AcceptInvalidationMessages();
+	c->now = eduai_core_now();
+	c->row = AllocSetContextCreate(CurrentMemoryContext, "eduai claim row", ALLOCSET_DEFAULT_SIZES);
+	find_types(c);
+	share_out_lanes(c);
+	for (int i = 0; i < c->npools; i++)
+	{
+		ClaimPool *p = &c->pools[i];
+
+		if (p->closed)
+			continue;
+		look_at_pool(p);
+		eduai_queue_pool_choices(&p->pool, &p->choices);
+		any = any || p->slots > 0;
+	}
+	if (!any)
+		return false;
+	c->chosen = palloc(sizeof(int) * Max(c->order->most, 1));
+	c->tasks = eduai_queue_tasks_open();
+	eduai_core_table_open(&c->scan, &eduai_queue_lane_table, SnapshotSelf, 3);
+	return true;
+}
+
+static void
+end(Claim *c)
+{
+	eduai_core_scan_close(&c->scan);
+	eduai_queue_tasks_close(c->tasks);
+	for (int i = 0; i < c->npools; i++)
+		if (c->pools[i].nlanes > 0)
+			eduai_queue_pool_chosen(&c->pools[i].pool, &c->pools[i].choices);
+	if (!c->order->by_gateway && c->got == c->order->most)
+		wake_next(c);
+}
+
+int
+eduai_queue_claim(const ClaimOrder *order, MemoryContext parent, ClaimedTask *claimed,
+				  ClaimLeft *left)
+{
+	MemoryContext work =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai claim", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(work);
+	Claim c = {.order = order, .parent = parent, .claimed = claimed};
+	int got;
+
+	eduai_queue_running_load();
+	c.database = eduai_queue_lane_discover();
+	if (begin(&c))
+	{
+		claim_all(&c);
+		end(&c);
+	}
+	if (c.got == order->most || c.held >= CLAIM_MOST_HELD)
+		*left = CLAIM_MORE;
+	else
+		*left = c.locked ? CLAIM_HELD : CLAIM_ALL;
+	got = c.got;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(work);
+	return got;
 }

@@ -1,8 +1,10 @@
 /*
- * claim.h: the dispatcher's side of the queue: what is ready, and taking it.
+ * claim.h: taking ready tasks: for the dispatcher and for applications'
+ * workers, one path.
  *
- * All functions run in the dispatcher, inside a transaction, SPI connected.
- * None waits for a lock: rows that somebody holds are passed over.
+ * A claim chooses a lane (schedule.h), takes a slot (running.h), updates the
+ * row where it lies and goes on until nothing may start.  It never waits for a
+ * lock: rows that somebody holds are passed over.
  */
 #ifndef EDUAI_QUEUE_CLAIM_H
 #define EDUAI_QUEUE_CLAIM_H
@@ -12,62 +14,77 @@
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
 
-typedef struct PoolRoom
-{
-	const char *pool;
-	int slots;    /* that may still be filled */
-	int reserved; /* of those, only by critical tasks */
-} PoolRoom;
-
+/* A task that could start, for the router. */
 typedef struct Candidate
 {
 	int64 task_id;
-	ItemPointerData tid; /* of the row version that was seen */
-	char *tenant;
-	char *task_type;
-	char *model; /* NULL: any */
-	char *user_id;
-	int pool; /* index into the PoolRooms */
+	const char *tenant;
+	const char *task_type;
+	const char *model;       /* NULL: any */
+	const char *failed_last; /* the instance of its last attempt, or NULL */
 	int priority;
-	TimestampTz deadline;
-	char *failed_last; /* the instance of its last attempt, or NULL */
-	char *instance;    /* set by the router before the claim */
 } Candidate;
 
 /*
- * What should start next, most urgent first: at most "slots" per pool.
- * blocked_classes are "type\x01model" (model empty when any will do),
- * blocked_tenants "tenant\x01type\x01model": left out.  palloc'd.
+ * The router: the name of the instance that takes the candidate, which counts
+ * there from now on; NULL: nothing that serves its lane has room, so the whole
+ * lane is left for the next time.
  */
-extern int eduai_queue_candidates(const PoolRoom *rooms, int nrooms, char *const *blocked_classes,
-								  int nclasses, char *const *blocked_tenants, int ntenants,
-								  Candidate **candidates);
+typedef const char *(*ClaimRoute)(void *arg, const Candidate *candidate);
+/* The candidate was not to be had after all. */
+typedef void (*ClaimUnroute)(void *arg, const Candidate *candidate, const char *instance);
+
+typedef struct ClaimOrder
+{
+	bool by_gateway;    /* types that the gateway serves, or those of applications */
+	const char *tenant; /* only this tenant's; NULL: all */
+	char *const *task_types;
+	int ntypes; /* only these; 0: all that by_gateway says */
+	int most;
+	/* the gateway's */
+	ClaimRoute route;
+	ClaimUnroute unroute;
+	void *arg;
+	/* an application's */
+	int worker;
+	const char *worker_name;
+	int64 lease_ms;
+} ClaimOrder;
 
 /* A claimed task; everything in a context of its own, which the caller deletes. */
 typedef struct ClaimedTask
 {
 	MemoryContext context;
 	int64 task_id;
-	ItemPointerData tid; /* of the row as the claim left it */
+	ItemPointerData tid; /* of its task_live row as the claim left it */
 	int attempt;
 	char *tenant;
 	char *task_type;
 	char *pool;
 	char *user_id;
-	char *instance;
+	char *instance; /* NULL for an application's */
 	char *model;
 	int priority;
 	int64 timeout_ms;
 	Jsonb *payload;
 	Jsonb *metadata;
+	Jsonb *parents; /* NULL when it depends on none */
 } ClaimedTask;
 
+typedef enum ClaimLeft
+{
+	CLAIM_ALL,  /* nothing that could start was left */
+	CLAIM_HELD, /* something that somebody holds: look again soon */
+	CLAIM_MORE  /* "most" were claimed: look again after the commit */
+} ClaimLeft;
+
 /*
- * Marks the candidates running, counts the attempt and records the instance:
- * the durable record without which nothing may be sent.  Returns those that
- * were still free, in "claimed" (room for n); contexts under "parent".
+ * Claims in this transaction: each row becomes running, its attempt is counted,
+ * the instance or the worker recorded: the durable record without which nothing
+ * may be sent.  Up to order->most tasks in "claimed"; contexts under "parent".
+ * SPI connected, as the owner.
  */
-extern int
-eduai_queue_claim(const Candidate *candidates, int n, MemoryContext parent, ClaimedTask *claimed);
+extern int eduai_queue_claim(const ClaimOrder *order, MemoryContext parent, ClaimedTask *claimed,
+							 ClaimLeft *left);
 
 #endif

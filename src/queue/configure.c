@@ -9,6 +9,7 @@
 #include "funcapi.h"
 #include "queue/catalog.h"
 #include "queue/queue.h"
+#include "queue/running.h"
 #include "queue/task.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -180,6 +181,7 @@ eduai_configure_pool(PG_FUNCTION_ARGS)
 
 	eduai_core_enter(&saved);
 	SPI_connect();
+	eduai_queue_pool_set(&pool);
 	save_pool(&pool, !PG_ARGISNULL(3));
 	move_types(PG_GETARG_ARRAYTYPE_P(1), pool.name);
 	SPI_finish();

@@ -18,9 +18,12 @@
 #include "core/tenant.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "queue/attachment.h"
 #include "queue/dependency.h"
 #include "queue/enqueue.h"
+#include "queue/event.h"
 #include "queue/queue.h"
+#include "queue/store.h"
 #include "queue/task.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -61,6 +64,8 @@ read_metadata(TaskRequest *task, FunctionCallInfo fcinfo, int n)
 {
 	task->metadata = PG_ARGISNULL(n) ? empty_object() : PG_GETARG_JSONB_P(n);
 	eduai_queue_check_metadata(task->metadata);
+	task->concurrency_key = eduai_core_json_text(task->metadata, "concurrency_key");
+	eduai_queue_check_label("concurrency_key", task->concurrency_key);
 }
 
 /* what both functions have in common; before eduai_core_enter() */
@@ -121,6 +126,7 @@ read_request(TaskRequest *task, FunctionCallInfo fcinfo)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("payload must not be null")));
 	task->payload = PG_GETARG_JSONB_P(1);
 	eduai_queue_check_payload(task->payload);
+	task->model = eduai_core_json_text(task->payload, "model");
 	task->priority = eduai_queue_priority(required_text(fcinfo, 2, "priority"));
 	read_times(task, fcinfo);
 	task->depends_on = PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4);
@@ -148,19 +154,45 @@ apply_type(TaskRequest *task, const char *name)
 		task->timeout_ms = task->type.timeout_ms;
 }
 
-/* the living task with this unique_key, 0 for none; the key stays locked */
+/* unique and idempotency keys share a class of locks; a byte tells them apart */
+static uint64
+idempotency_lock(const TaskRequest *task)
+{
+	return eduai_core_lock_key(task->tenant, psprintf("\x01%s", task->idempotency_key));
+}
+
+/*
+ * Locks all the keys of a call, in one order, before anything is looked up:
+ * two calls cannot deadlock over them.
+ */
+static void
+lock_keys(const TaskRequest *task, char *const *unique_keys, int n)
+{
+	uint64 *keys = palloc(sizeof(uint64) * (n + 1));
+	int nkeys = 0;
+
+	if (task->idempotency_key != NULL)
+		keys[nkeys++] = idempotency_lock(task);
+	for (int i = 0; i < n; i++)
+		if (unique_keys[i] != NULL)
+			keys[nkeys++] = eduai_core_lock_key(task->tenant, unique_keys[i]);
+	if (nkeys == 0)
+		return;
+	/* with events also their streams: whoever has keys may not wait for the turn of bulks */
+	(void) eduai_core_lock_expect(nkeys + (eduai_queue_event_of_enqueue() ? n : 0), false);
+	(void) eduai_core_lock_all(EDUAI_LOCK_UNIQUE_KEY, keys, nkeys, false);
+}
+
+/* the living task with this unique_key, 0 for none; the key is locked */
 static int64
 find_unique(const TaskRequest *task)
 {
 	static EduaiPlan find = {
-		"SELECT task_id FROM eduai.task WHERE tenant_id = $1 AND unique_key = $2 "
-		"AND state IN ('waiting', 'scheduled', 'ready', 'running')",
+		"SELECT task_id FROM eduai.task_live WHERE tenant_id = $1 AND unique_key = $2",
 		2,
 		{TEXTOID, TEXTOID}};
 	Datum args[2];
 
-	(void) eduai_core_lock(EDUAI_LOCK_UNIQUE_KEY,
-						   eduai_core_lock_key(task->tenant, task->unique_key), false);
 	args[0] = CStringGetTextDatum(task->tenant);
 	args[1] = CStringGetTextDatum(task->unique_key);
 	return eduai_core_run_latest(&find, args, NULL) > 0 ? eduai_core_int64(0, 1, 0) : 0;
@@ -172,7 +204,7 @@ find_idempotent(const TaskRequest *task)
 {
 	static EduaiPlan find = {
 		"SELECT task_id, task_type = $3 AND payload = $4 AND priority = $5 "
-		"AND user_id IS NOT DISTINCT FROM $6 AS same FROM eduai.task "
+		"AND user_id IS NOT DISTINCT FROM $6 AS same FROM eduai.task_request "
 		"WHERE tenant_id = $1 AND idempotency_key = $2 AND enqueued_at > $7 "
 		"ORDER BY enqueued_at DESC LIMIT 1",
 		7,
@@ -181,10 +213,6 @@ find_idempotent(const TaskRequest *task)
 	char nulls[8] = "       ";
 	bool isnull;
 
-	/* unique and idempotency keys share a class of locks; a byte tells them apart */
-	(void) eduai_core_lock(
-		EDUAI_LOCK_UNIQUE_KEY,
-		eduai_core_lock_key(task->tenant, psprintf("\x01%s", task->idempotency_key)), false);
 	args[0] = CStringGetTextDatum(task->tenant);
 	args[1] = CStringGetTextDatum(task->idempotency_key);
 	args[2] = CStringGetTextDatum(task->type.name);
@@ -210,7 +238,6 @@ find_existing(const TaskRequest *task)
 {
 	int64 id = 0;
 
-	/* in this order always, so that two calls with both keys cannot deadlock */
 	if (task->idempotency_key != NULL)
 		id = find_idempotent(task);
 	if (id == 0 && task->unique_key != NULL)
@@ -218,29 +245,30 @@ find_existing(const TaskRequest *task)
 	return id;
 }
 
-/* the whole of one task; 0 when it was skipped */
+/* the whole of the nth task of a call; 0 when it was skipped */
 static int64
-enqueue_one(TaskRequest *task)
+enqueue_one(EduaiTasks *tasks, TaskRequest *task, int nth)
 {
 	int64 id = find_existing(task);
 
 	if (id != 0)
-		return id;
-	if (task->depends_on != NULL)
-		eduai_queue_look_at_parents(task);
-	if (!eduai_queue_admit(task))
-		return 0;
-	id = eduai_queue_insert(task);
-	if (strcmp(task->state, "dead") == 0)
 	{
-		eduai_queue_bury_newborn(task, id);
+		eduai_queue_check_own_parent(task, id);
 		return id;
 	}
+	if (task->depends_on != NULL)
+		eduai_queue_look_at_parents(tasks, task);
+	if (!eduai_queue_admit(task))
+		return 0;
+	id = eduai_queue_insert(tasks, task, nth);
+	eduai_queue_link_attachments(task->tenant, id, task->payload);
 	if (task->depends_on != NULL && strcmp(task->state, "waiting") == 0)
 		eduai_queue_insert_edges(task, id);
+	/* later looks of this transaction, for keys and parents, see it */
+	CommandCounterIncrement();
 	/* it starts what is ready and wakes what is scheduled, an application's too */
 	if (strcmp(task->state, "scheduled") == 0 ||
-		(task->type.by_gateway && strcmp(task->state, "waiting") != 0))
+		(task->type.by_gateway && strcmp(task->state, "ready") == 0))
 		eduai_queue_wake_at_commit();
 	return id;
 }
@@ -251,16 +279,28 @@ eduai_enqueue(PG_FUNCTION_ARGS)
 	TaskRequest task;
 	EduaiPrivilege saved;
 	char *type = required_text(fcinfo, 0, "task_type");
-	int64 id;
+	volatile int64 id = 0;
 
 	begin_request(&task);
 	read_request(&task, fcinfo);
-	eduai_core_enter(&saved);
-	SPI_connect();
-	apply_type(&task, type);
-	id = enqueue_one(&task);
-	SPI_finish();
-	eduai_core_leave(&saved);
+	eduai_core_enter_direct(&saved);
+	PG_TRY();
+	{
+		EduaiTasks *tasks;
+
+		apply_type(&task, type);
+		tasks = eduai_queue_tasks_open();
+		lock_keys(&task, &task.unique_key, 1);
+		id = enqueue_one(tasks, &task, 0);
+		eduai_queue_tasks_close(tasks);
+	}
+	PG_CATCH();
+	{
+		eduai_core_leave_direct(&saved, true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	eduai_core_leave_direct(&saved, false);
 	if (id == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(id);
@@ -332,41 +372,21 @@ read_labels(FunctionCallInfo fcinfo, int arg, const char *what, int n)
 	return labels;
 }
 
-/* admits each; inserts those without a unique key in one statement */
 static void
 enqueue_many(TaskRequest *task, Jsonb **payloads, char **user_ids, char **keys, int n, int64 *ids)
 {
-	int64 *bulk_ids = palloc(sizeof(int64) * Max(n, 1));
-	Jsonb **bulk_payloads = palloc(sizeof(Jsonb *) * Max(n, 1));
-	char **bulk_users = palloc(sizeof(char *) * Max(n, 1));
-	int bulk = 0;
-	int nkeys = 0;
+	EduaiTasks *tasks = eduai_queue_tasks_open();
 
-	for (int i = 0; i < n; i++)
-		nkeys += keys[i] != NULL ? 1 : 0;
-	(void) eduai_core_lock_expect(nkeys, false);
+	lock_keys(task, keys, n);
 	for (int i = 0; i < n; i++)
 	{
 		task->payload = payloads[i];
+		task->model = eduai_core_json_text(payloads[i], "model");
 		task->user_id = user_ids[i];
 		task->unique_key = keys[i];
-		if (keys[i] != NULL)
-		{
-			ids[i] = enqueue_one(task);
-			continue;
-		}
-		ids[i] = eduai_queue_admit(task) ? eduai_queue_next_id() : 0;
-		if (ids[i] == 0)
-			continue;
-		bulk_ids[bulk] = ids[i];
-		bulk_payloads[bulk] = payloads[i];
-		bulk_users[bulk++] = user_ids[i];
+		ids[i] = enqueue_one(tasks, task, i);
 	}
-	task->unique_key = NULL;
-	if (bulk > 0)
-		eduai_queue_insert_many(task, bulk_ids, bulk_payloads, bulk_users, bulk);
-	if (bulk > 0 && task->type.by_gateway)
-		eduai_queue_wake_at_commit();
+	eduai_queue_tasks_close(tasks);
 }
 
 Datum

@@ -10,6 +10,8 @@
 #include "utils/array.h"
 #include "utils/jsonb.h"
 
+typedef struct EduaiTasks EduaiTasks; /* queue/store.h */
+
 typedef enum OnRefusal
 {
 	REFUSAL_ERROR,
@@ -26,10 +28,14 @@ typedef struct TaskRequest
 	TimestampTz run_at;
 	char *state;           /* 'ready', 'scheduled', 'waiting' or 'dead' */
 	ArrayType *depends_on; /* NULL: none */
+	int64 *awaited;        /* of those, what it waits for: eduai_queue_look_at_parents() */
+	int nawaited;
 	char *unique_key;
 	int max_attempts;
 	int64 timeout_ms;
 	char *user_id;
+	char *model;           /* payload.model; NULL: any */
+	char *concurrency_key; /* metadata.concurrency_key; NULL: none */
 	Jsonb *payload;
 	Jsonb *metadata;
 	OnRefusal on_refusal;
@@ -43,6 +49,7 @@ extern void eduai_queue_enqueue_init(void);
 
 /* Settings */
 extern PGDLLIMPORT int eduai_queue_max_size;
+extern size_t eduai_queue_max_payload_bytes(void);
 
 /* Checks of single arguments; each raises 22023 with the bad value. */
 extern OnRefusal eduai_queue_on_refusal(const char *name);
@@ -62,13 +69,11 @@ extern char *eduai_queue_resolve_handler(const char *name);
  */
 extern bool eduai_queue_admit(const TaskRequest *task);
 
-/* Inserts the row; SPI connected, as the owner. */
-extern int64 eduai_queue_insert(const TaskRequest *task);
-
-/* Inserts a row for each payload, with its user_id where user_ids is not NULL. */
-extern void eduai_queue_insert_many(const TaskRequest *task, const int64 *ids,
-									Jsonb *const *payloads, char *const *user_ids, int n);
-
-extern int64 eduai_queue_next_id(void);
+/*
+ * Writes the task's rows, ready tasks announced to their lanes; the nth of one
+ * call, which decides its place among those that become ready together.  One
+ * whose state is "dead" gets its end at once.
+ */
+extern int64 eduai_queue_insert(EduaiTasks *tasks, const TaskRequest *task, int nth);
 
 #endif

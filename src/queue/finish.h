@@ -1,9 +1,10 @@
 /*
  * finish.h: recording what became of attempts.
  *
- * In the dispatcher, inside a transaction, SPI connected.  Never waits for a
- * lock that an application can hold: an outcome that would wait comes back as
- * FINISH_BUSY, nothing of it written, to be tried in a later batch.
+ * Inside a transaction, SPI connected.  The dispatcher never waits for a lock
+ * that an application can hold: an outcome that would wait comes back as
+ * FINISH_BUSY, nothing of it written, to be tried in a later batch.  An
+ * application's session waits, as for any lock.
  */
 #ifndef EDUAI_QUEUE_FINISH_H
 #define EDUAI_QUEUE_FINISH_H
@@ -50,7 +51,12 @@ typedef struct TaskOutcome
 	bool final; /* the task ended with it */
 } TaskOutcome;
 
-extern void eduai_queue_finish(TaskOutcome *outcomes, int n);
+/*
+ * Records the outcomes of one transaction.  by_dispatcher: without waiting, and
+ * what follows (dependants, notifications) at once; otherwise the dispatcher is
+ * told at the commit.
+ */
+extern void eduai_queue_finish(TaskOutcome *outcomes, int n, bool by_dispatcher);
 
 extern void eduai_queue_finish_init(void);
 

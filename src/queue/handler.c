@@ -3,9 +3,10 @@
  *
  * It runs in the commit that records the result, as the role that enqueued,
  * under SECURITY_RESTRICTED_OPERATION, with eduai.tenant set to the task's
- * tenant, guarded (core/guard.h).  Its time is bounded, and
- * a lock timeout of a few milliseconds keeps an application's open transaction
- * from holding up the dispatcher.
+ * tenant, guarded (core/guard.h).  Its time is bounded.  In the dispatcher a
+ * lock timeout of a few milliseconds keeps an application's open transaction
+ * from holding it up; in the session of an application's worker, who waits for
+ * nobody but itself, the session's own lock timeout holds.
  */
 #include "postgres.h"
 
@@ -38,13 +39,13 @@ call(void *arg)
 {
 	const Ending *e = arg;
 	EduaiPrivilege saved;
-	Oid owner = get_role_oid(e->owner, false);
+	Oid owner = get_role_oid(e->asked.owner, false);
 	Oid types[2] = {TEXTOID, INT8OID};
 	Datum args[2] = {CStringGetTextDatum(e->outcome->tenant), Int64GetDatum(e->outcome->task_id)};
 	Datum status;
 	Oid status_type;
 	bool isnull;
-	char *sql = psprintf("SELECT %s($1)", e->on_result);
+	char *sql = psprintf("SELECT %s($1)", e->asked.on_result);
 	int code;
 
 	/* the row is read as the owner of the table, the handler runs as its own */
@@ -57,7 +58,8 @@ call(void *arg)
 	status_type = SPI_gettypeid(SPI_tuptable->tupdesc, 1);
 
 	eduai_core_enter_role(owner, &saved);
-	eduai_core_set_local("lock_timeout", HANDLER_LOCK_TIMEOUT);
+	if (e->by_dispatcher)
+		eduai_core_set_local("lock_timeout", HANDLER_LOCK_TIMEOUT);
 	eduai_core_set_local("eduai.tenant", e->outcome->tenant);
 	code = SPI_execute_with_args(sql, 1, &status_type, &status, NULL, false, 0);
 	if (code != SPI_OK_SELECT)
@@ -74,7 +76,7 @@ is_busy(int sqlstate)
 static void
 record_error(const Ending *e, const ErrorData *error)
 {
-	static EduaiPlan record = {"UPDATE eduai.task SET error = coalesce(error, '{}') || $3 "
+	static EduaiPlan record = {"UPDATE eduai.task_end SET error = coalesce(error, '{}') || $3 "
 							   "WHERE tenant_id = $1 AND task_id = $2",
 							   3,
 							   {TEXTOID, INT8OID, JSONBOID}};
@@ -87,7 +89,7 @@ record_error(const Ending *e, const ErrorData *error)
 	if (e->outcome->end == ATTEMPT_COMPLETED)
 		eduai_core_json_put_text(&j, "message", error->message);
 	eduai_core_json_open_object(&j, "on_result");
-	eduai_core_json_put_text(&j, "function", e->on_result);
+	eduai_core_json_put_text(&j, "function", e->asked.on_result);
 	eduai_core_json_put_text(&j, "sqlstate", unpack_sql_state(error->sqlerrcode));
 	eduai_core_json_put_text(&j, "message", error->message);
 	eduai_core_json_close_object(&j);
@@ -104,8 +106,12 @@ eduai_queue_run_handler(Ending *e)
 
 	if (error == NULL)
 		return true;
-	if (is_busy(error->sqlerrcode) && !e->outcome->patience_over)
+	if (e->by_dispatcher && is_busy(error->sqlerrcode) && !e->outcome->patience_over)
 		return false;
+	/* the session itself was told to stop: that is no error of the handler */
+	if (!e->by_dispatcher && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+		!eduai_core_guard_ran_out())
+		ReThrowError(error);
 	record_error(e, error);
 	return true;
 }

@@ -14,7 +14,10 @@ extern void eduai_queue_set_dispatcher(int kind);
 /* Wakes the dispatcher when this transaction commits. */
 extern void eduai_queue_wake_at_commit(void);
 
-/* The same, and it looks at the task types and pools again. */
+/* Wakes it at once; safe in commit and abort callbacks. */
+extern void eduai_queue_wake_now(void);
+
+/* At the commit, and it looks at the task types and pools again. */
 extern void eduai_queue_reload_at_commit(void);
 
 #endif

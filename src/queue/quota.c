@@ -6,24 +6,21 @@
  * table is full, further tenants share the last place: their limit is then
  * common, never silently off.
  *
- * Caveats: PREPARE TRANSACTION gives the reservations back at once, since the
- * session that commits it may be another; until the server restarts such
- * tasks are not counted.
+ * What a prepared transaction did is settled when it has ended
+ * (quota_prepared.h): by the dispatcher's sweep, or before a refusal.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "core/lock.h"
-#include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
 #include "core/xact.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "queue/quota.h"
-#include "utils/builtins.h"
+#include "queue/quota_prepared.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -33,7 +30,7 @@
 typedef struct TenantCount
 {
 	Oid database; /* InvalidOid: free */
-	Oid relation; /* eduai.task when its rows were counted; InvalidOid: not yet */
+	Oid relation; /* eduai.task_live when its rows were counted; InvalidOid: not yet */
 	char tenant[NAMEDATALEN];
 	pg_atomic_uint64 count; /* as int64 */
 } TenantCount;
@@ -51,6 +48,7 @@ typedef struct Change
 static TenantCount *table = NULL;
 static LWLockPadded *table_lock = NULL;
 static Change *changes = NULL; /* in TopTransactionContext */
+static TransactionId preparing = InvalidTransactionId;
 
 static Size
 quota_size(void)
@@ -91,11 +89,32 @@ on_abort(void)
 }
 
 static void
+before_prepare(void)
+{
+	preparing = GetTopTransactionIdIfAny();
+}
+
+static void
 on_prepare(void)
 {
 	for (Change *c = changes; c != NULL; c = c->next)
-		add(c->place, -(c->reserved + c->released));
+		if ((c->reserved > 0 || c->released > 0) &&
+			!eduai_queue_prepared_note(preparing, (int) (c->place - table), c->reserved,
+									   c->released))
+			add(c->place, -(c->reserved + c->released));
 	changes = NULL;
+}
+
+static void
+settle(int place, int64 change)
+{
+	add(&table[place], change);
+}
+
+void
+eduai_queue_quota_settle(void)
+{
+	eduai_queue_prepared_settle(settle);
 }
 
 static void
@@ -131,10 +150,12 @@ eduai_queue_quota_init(void)
 										 .rank = EDUAI_RANK_QUEUE,
 										 .commit = on_commit,
 										 .abort = on_abort,
+										 .pre_prepare = before_prepare,
 										 .prepare = on_prepare,
 										 .subxact = on_subxact};
 
 	eduai_core_shmem_register(&part);
+	eduai_queue_prepared_init();
 	eduai_core_xact_register(&hooks);
 }
 
@@ -162,19 +183,6 @@ find_place(const char *tenant)
 	return free_place ? free_place : &table[SHARED_PLACE];
 }
 
-static int64
-count_rows(const char *tenant)
-{
-	static EduaiPlan count = {"SELECT count(*) FROM eduai.task WHERE tenant_id = $1 "
-							  "AND state IN ('waiting', 'scheduled', 'ready', 'running')",
-							  1,
-							  {TEXTOID}};
-	Datum args[1] = {CStringGetTextDatum(tenant)};
-
-	eduai_core_run_latest(&count, args, NULL);
-	return eduai_core_int64(0, 1, 0);
-}
-
 /*
  * The first use of a tenant since the server started, or since the extension
  * was created anew.  Everybody who enqueues or finishes for it comes through
@@ -191,7 +199,7 @@ start_counting(TenantCount *place, const char *tenant, Oid relation)
 	{
 		if (place->relation != relation)
 		{
-			int64 rows = count_rows(tenant);
+			int64 rows = eduai_queue_prepared_count(tenant, (int) (place - table));
 
 			pg_atomic_write_u64(&place->count, rows);
 			LWLockAcquire(&table_lock->lock, LW_EXCLUSIVE);
@@ -210,7 +218,7 @@ static TenantCount *
 place_of(const char *tenant)
 {
 	static TenantCount *last = NULL; /* places are never given up */
-	Oid relation = get_relname_relid("task", eduai_core_schema());
+	Oid relation = get_relname_relid("task_live", eduai_core_schema());
 	TenantCount *place;
 
 	if (last != NULL && last->relation == relation && strcmp(last->tenant, tenant) == 0)
@@ -246,11 +254,9 @@ change_of(TenantCount *place)
 	return c;
 }
 
-bool
-eduai_queue_quota_reserve(const char *tenant, int n, int limit)
+static bool
+add_within(TenantCount *place, int n, int limit)
 {
-	TenantCount *place = place_of(tenant);
-	Change *change = change_of(place);
 	uint64 old = pg_atomic_read_u64(&place->count);
 
 	do
@@ -258,8 +264,30 @@ eduai_queue_quota_reserve(const char *tenant, int n, int limit)
 		if (limit > 0 && (int64) old + n > limit)
 			return false;
 	} while (!pg_atomic_compare_exchange_u64(&place->count, &old, old + n));
+	return true;
+}
+
+bool
+eduai_queue_quota_reserve(const char *tenant, int n, int limit)
+{
+	TenantCount *place = place_of(tenant);
+	Change *change = change_of(place);
+
+	if (!add_within(place, n, limit))
+	{
+		eduai_queue_quota_settle();
+		if (!add_within(place, n, limit))
+			return false;
+	}
 	change->reserved += n;
 	return true;
+}
+
+void
+eduai_queue_quota_know(const char *tenant)
+{
+	if (table != NULL)
+		(void) place_of(tenant);
 }
 
 void

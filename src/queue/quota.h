@@ -21,8 +21,18 @@ extern void eduai_queue_quota_init(void);
  */
 extern bool eduai_queue_quota_reserve(const char *tenant, int n, int limit);
 
+/*
+ * The tenant's tasks are counted if they were not since the server started:
+ * before a transaction writes the first of their rows, which the count would
+ * see changed and the transaction's end would count again.
+ */
+extern void eduai_queue_quota_know(const char *tenant);
+
 /* n tasks of the tenant become final with this transaction. */
 extern void eduai_queue_quota_release(const char *tenant, int n);
+
+/* Settles what prepared transactions did that have ended meanwhile; for the sweep. */
+extern void eduai_queue_quota_settle(void);
 
 /* The count as it stands, -1 when unknown. */
 extern int64 eduai_queue_quota_count(const char *tenant);

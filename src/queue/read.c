@@ -59,7 +59,8 @@ static void
 look(const char *tenant, int64 task_id, Look *seen)
 {
 	static EduaiPlan peek = {
-		"SELECT state, xmin FROM eduai.task WHERE tenant_id = $1 AND task_id = $2",
+		"SELECT state, xmin FROM eduai.task_live WHERE tenant_id = $1 AND task_id = $2 UNION ALL "
+		"SELECT state, xmin FROM eduai.task_end WHERE tenant_id = $1 AND task_id = $2 LIMIT 1",
 		2,
 		{TEXTOID, INT8OID}};
 	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};

@@ -3,12 +3,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
 #include "core/plan.h"
 #include "core/worker.h"
+#include "queue/board.h"
 #include "queue/dependency.h"
 #include "queue/finish_internal.h"
+#include "queue/lane.h"
 #include "queue/quota.h"
 #include "queue/status.h"
 #include "queue/sweep.h"
@@ -18,141 +21,125 @@
 /* so many at a time that no transaction grows long; the rest comes next turn */
 #define SWEEP_BATCH "1000"
 
-int
-eduai_queue_wake_due(void)
-{
-	static EduaiPlan wake = {
-		"UPDATE eduai.task SET state = 'ready' WHERE ctid = ANY (ARRAY("
-		"SELECT ctid FROM eduai.task WHERE state = 'scheduled' AND run_at <= $1 "
-		"ORDER BY run_at LIMIT " SWEEP_BATCH " FOR UPDATE SKIP LOCKED))",
-		1,
-		{TIMESTAMPTZOID}};
-	Datum args[1] = {TimestampTzGetDatum(eduai_core_now())};
+/* times as long as a look for expired tasks took that found none */
+#define EXPIRE_REST 100
 
-	return (int) eduai_core_run(&wake, args, NULL);
+WriteResult
+eduai_queue_try_ready(EduaiTasks *tasks, LiveTask *task, TimestampTz run_at, LiveChange *change,
+					  bool wait)
+{
+	TimestampTz now = eduai_core_now();
+	WriteResult result;
+
+	/* one that was let go by its parents may have to wait for its time */
+	if (run_at > now && !task->backoff)
+	{
+		eduai_queue_change_text(change, LIVE_STATE, "scheduled");
+		eduai_queue_change_to(change, LIVE_DUE_AT, TimestampTzGetDatum(run_at));
+		return eduai_queue_live_update(tasks, task, change, wait);
+	}
+	task->lane = eduai_queue_lane_hash(task->tenant, task->task_type, task->model, task->priority);
+	task->ready_key = eduai_queue_lane_key(0);
+	eduai_queue_change_text(change, LIVE_STATE, "ready");
+	eduai_queue_change_to(change, LIVE_LANE, Int64GetDatum(task->lane));
+	eduai_queue_change_to(change, LIVE_READY_KEY, Int64GetDatum(task->ready_key));
+	if (!change->replace[LIVE_RUN_AT])
+		eduai_queue_change_to(change, LIVE_RUN_AT, TimestampTzGetDatum(Max(run_at, now)));
+	eduai_queue_change_null(change, LIVE_DUE_AT);
+	eduai_queue_change_to(change, LIVE_BACKOFF, BoolGetDatum(false));
+	eduai_queue_change_to(change, LIVE_HELD, BoolGetDatum(false));
+	eduai_queue_change_null(change, LIVE_HELD_KEY);
+	result = eduai_queue_live_update(tasks, task, change, wait);
+	if (result == WRITE_DONE)
+		eduai_queue_live_announce(task);
+	return result;
 }
 
-int64
-eduai_queue_next_due_ms(void)
+bool
+eduai_queue_make_ready(EduaiTasks *tasks, LiveTask *task, TimestampTz run_at, LiveChange *change)
 {
-	static EduaiPlan next = {
-		"SELECT run_at FROM eduai.task WHERE state = 'scheduled' ORDER BY run_at LIMIT 1", 0};
-	bool isnull;
-	int64 us;
+	return eduai_queue_try_ready(tasks, task, run_at, change, false) == WRITE_DONE;
+}
 
-	if (eduai_core_run(&next, NULL, NULL) == 0)
-		return -1;
-	us = DatumGetTimestampTz(eduai_core_value(0, 1, &isnull)) - eduai_core_now();
-	/* a due task that somebody holds must not make a busy loop */
-	return us <= 0 ? 50 : us / 1000 + 1;
+/* tasks as the rows of the last statement name them: tenant, id */
+static int
+read_names(uint64 n, char ***tenants, int64 **ids)
+{
+	*tenants = palloc(sizeof(char *) * Max(n, 1));
+	*ids = palloc(sizeof(int64) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		(*tenants)[i] = eduai_core_text(i, 1);
+		(*ids)[i] = eduai_core_int64(i, 2, 0);
+	}
+	return (int) n;
 }
 
 int
 eduai_queue_expire(void)
 {
-	static EduaiPlan expire = {
-		"UPDATE eduai.task SET state = 'expired', finished_at = $1 WHERE ctid = ANY (ARRAY("
-		"SELECT ctid FROM eduai.task WHERE expires_at <= $1 AND expires_at IS NOT NULL "
-		"AND state IN ('waiting', 'scheduled', 'ready') "
-		"ORDER BY expires_at LIMIT " SWEEP_BATCH " FOR UPDATE SKIP LOCKED)) "
-		"RETURNING tenant_id, task_id",
+	static EduaiPlan over = {
+		"SELECT tenant_id, task_id FROM eduai.task_live "
+		"WHERE expires_at IS NOT NULL AND expires_at <= $1 AND state <> 'running' "
+		"ORDER BY expires_at LIMIT " SWEEP_BATCH,
 		1,
 		{TIMESTAMPTZOID}};
-	Datum args[1] = {TimestampTzGetDatum(eduai_core_now())};
-	uint64 n = eduai_core_run(&expire, args, NULL);
-	char **tenants = palloc(sizeof(char *) * Max(n, 1));
-	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
+	static int64 rest_until_us = 0;
+	TimestampTz now = eduai_core_now();
+	Datum args[1] = {TimestampTzGetDatum(now)};
+	EndedParent *parents;
+	EduaiTasks *tasks;
+	char **tenants;
+	int64 *ids;
+	int64 began_us = eduai_core_mono_us();
+	int ended = 0;
+	int n;
 
-	for (uint64 i = 0; i < n; i++)
+	if (began_us < rest_until_us)
+		return 0;
+	n = read_names(eduai_core_run(&over, args, NULL), &tenants, &ids);
+	/* while a snapshot is held, entries of tasks long gone are passed each time */
+	rest_until_us = n > 0 ? 0 : began_us + EXPIRE_REST * (eduai_core_mono_us() - began_us);
+	if (n == 0)
+		return 0;
+	parents = palloc(sizeof(EndedParent) * n);
+	tasks = eduai_queue_tasks_open();
+	for (int i = 0; i < n; i++)
 	{
-		tenants[i] = eduai_core_text(i, 1);
-		ids[i] = eduai_core_int64(i, 2, 0);
-	}
-	for (uint64 i = 0; i < n; i++)
-	{
+		LiveTask task;
+		EndedRow end;
+
+		if (!eduai_queue_live_find(tasks, tenants[i], ids[i], &task) ||
+			strcmp(task.state, "running") == 0 ||
+			eduai_queue_live_delete(tasks, &task, false) != WRITE_DONE)
+			continue;
+		eduai_queue_live_left(&task);
+		eduai_queue_end_of_live(&task, &end);
+		end.state = "expired";
+		end.finished_at = now;
+		eduai_queue_end_insert(tasks, &end);
 		eduai_queue_quota_release(tenants[i], 1);
 		eduai_queue_board_ended(ids[i]);
 		eduai_queue_notify(tenants[i], ids[i], "expired");
+		parents[ended++] = (EndedParent){tenants[i], ids[i], false};
 	}
-	eduai_queue_release_children(tenants, ids, (int) n);
-	return (int) n;
+	eduai_queue_tasks_close(tasks);
+	CommandCounterIncrement();
+	eduai_queue_release_children(parents, ended);
+	return ended;
 }
 
 int
-eduai_queue_orphans(int most, Orphan **orphans)
+eduai_queue_superseded(char *const *tenants, const int64 *task_ids, const int *attempts, int n,
+					   int *indexes)
 {
-	static EduaiPlan find = {
-		"SELECT task_id, attempt, tenant_id, instance, model, started_at, ctid FROM eduai.task "
-		"WHERE state = 'running' AND by_gateway AND worker <> $1 ORDER BY task_id LIMIT $2",
-		2,
-		{INT8OID, INT8OID}};
-	Datum args[2] = {Int64GetDatum(eduai_core_worker_epoch()), Int64GetDatum(most)};
-	uint64 n = eduai_core_run(&find, args, NULL);
-
-	*orphans = palloc(sizeof(Orphan) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-	{
-		Orphan *o = &(*orphans)[i];
-		bool isnull;
-
-		o->task_id = eduai_core_int64(i, 1, 0);
-		o->attempt = (int) eduai_core_int64(i, 2, 0);
-		o->tenant = eduai_core_text(i, 3);
-		o->instance = eduai_core_text(i, 4);
-		o->model = eduai_core_text(i, 5);
-		o->started_at = DatumGetTimestampTz(eduai_core_value(i, 6, &isnull));
-		o->tid = *(ItemPointer) DatumGetPointer(eduai_core_value(i, 7, &isnull));
-	}
-	return (int) n;
-}
-
-void
-eduai_queue_follow_ended(const EndedTask *tasks, int n)
-{
-	/* one that was taken back by retry_task() since then is not told of */
-	static EduaiPlan ended = {
-		"SELECT t.tenant_id, t.task_id, t.state FROM unnest($1, $2) e (tenant_id, task_id) "
-		"CROSS JOIN LATERAL (SELECT * FROM eduai.task t WHERE t.tenant_id = e.tenant_id "
-		"AND t.task_id = e.task_id OFFSET 0) t",
-		2,
-		{TEXTARRAYOID, INT8ARRAYOID}};
-	char **tenants = palloc(sizeof(char *) * Max(n, 1));
-	char **states = palloc(sizeof(char *) * Max(n, 1));
-	int64 *ids = palloc(sizeof(int64) * Max(n, 1));
-	Datum args[2];
-	uint64 found;
-
-	for (int i = 0; i < n; i++)
-	{
-		tenants[i] = pstrdup(tasks[i].tenant);
-		ids[i] = tasks[i].task_id;
-	}
-	args[0] = eduai_core_text_array(tenants, n);
-	args[1] = eduai_core_int8_array(ids, NULL, n);
-	found = eduai_core_run(&ended, args, NULL);
-	for (uint64 i = 0; i < found; i++)
-	{
-		tenants[i] = eduai_core_text(i, 1);
-		ids[i] = eduai_core_int64(i, 2, 0);
-		states[i] = eduai_core_text(i, 3);
-	}
-	for (uint64 i = 0; i < found; i++)
-		if (eduai_queue_is_final(states[i]))
-			eduai_queue_notify(tenants[i], ids[i], states[i]);
-	eduai_queue_release_children(tenants, ids, (int) found);
-}
-
-int
-eduai_queue_superseded(const int64 *task_ids, const int *attempts, int n, int *indexes)
-{
-	/* by the index of running tasks: what is not there is superseded */
 	static EduaiPlan running = {
-		"SELECT o.ord FROM unnest($1, $2) WITH ORDINALITY o (task_id, attempt, ord) "
-		"CROSS JOIN LATERAL (SELECT FROM eduai.task t WHERE t.task_id = o.task_id "
-		"AND t.attempt = o.attempt AND t.state = 'running' OFFSET 0) t",
-		2,
-		{INT8ARRAYOID, INT4ARRAYOID}};
-	Datum args[2] = {eduai_core_int8_array(task_ids, NULL, n),
+		"SELECT o.ord FROM unnest($1, $2, $3) WITH ORDINALITY o (tenant_id, task_id, attempt, ord) "
+		"CROSS JOIN LATERAL (SELECT FROM eduai.task_live t WHERE t.tenant_id = o.tenant_id "
+		"AND t.task_id = o.task_id AND t.attempt = o.attempt AND t.state = 'running' OFFSET 0) t",
+		3,
+		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
+	Datum args[3] = {eduai_core_text_array(tenants, n), eduai_core_int8_array(task_ids, NULL, n),
 					 eduai_core_int4_array(attempts, NULL, n)};
 	bool *alive = palloc0(sizeof(bool) * Max(n, 1));
 	uint64 got = eduai_core_run(&running, args, NULL);

@@ -8,37 +8,24 @@
 
 #include "postgres.h"
 
-#include "queue/board.h"
-#include "storage/itemptr.h"
+#include "queue/store.h"
 
-/* Scheduled tasks that are due become ready; returns how many. */
-extern int eduai_queue_wake_due(void);
+/*
+ * Makes a task that lives ready, at the end of its lane: with "change" what
+ * else is to change.  False when somebody holds its row.
+ */
+extern bool
+eduai_queue_make_ready(EduaiTasks *tasks, LiveTask *task, TimestampTz run_at, LiveChange *change);
 
-/* Milliseconds until the next scheduled task is due, -1 for none. */
-extern int64 eduai_queue_next_due_ms(void);
+/* The same, waiting for whoever holds the row if asked to. */
+extern WriteResult eduai_queue_try_ready(EduaiTasks *tasks, LiveTask *task, TimestampTz run_at,
+										 LiveChange *change, bool wait);
 
 /* Tasks that expired before they started become final; returns how many. */
 extern int eduai_queue_expire(void);
 
-/* A running task of another incarnation of the dispatcher: its attempt is uncertain. */
-typedef struct Orphan
-{
-	int64 task_id;
-	ItemPointerData tid;
-	int attempt;
-	char *tenant;
-	char *instance;
-	char *model;
-	int64 started_at; /* timestamptz */
-} Orphan;
-
-/* At most "most" of them, palloc'd. */
-extern int eduai_queue_orphans(int most, Orphan **orphans);
-
-/* Notifies of tasks that ended outside the dispatcher and deals with their children. */
-extern void eduai_queue_follow_ended(const EndedTask *tasks, int n);
-
 /* Of these attempts, the indexes of those that are no longer running. */
-extern int eduai_queue_superseded(const int64 *task_ids, const int *attempts, int n, int *indexes);
+extern int eduai_queue_superseded(char *const *tenants, const int64 *task_ids, const int *attempts,
+								  int n, int *indexes);
 
 #endif

@@ -7,6 +7,7 @@
 
 #define FIRST_BACKOFF_MS 1000
 #define MOST_BACKOFF_MS  60000
+#define MOST_WISH_MS     (30 * EDUAI_DAY_MS) /* longer is a mistake: nobody would wait for it */
 
 static const char *const priorities[EDUAI_PRIORITIES] = {"critical", "high", "normal", "low"};
 
@@ -20,6 +21,12 @@ eduai_queue_priority(const char *name)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown priority \"%s\"", name),
 			 errhint("Use critical, high, normal or low.")));
 	return 0; /* not reached */
+}
+
+const char *
+eduai_queue_priority_name(int priority)
+{
+	return priorities[priority];
 }
 
 int64
@@ -51,6 +58,7 @@ eduai_queue_backoff_ms(int attempts, int64 wish_ms, double random)
 	int64 backoff = Min((int64) FIRST_BACKOFF_MS << doublings, MOST_BACKOFF_MS);
 
 	backoff = (int64) (backoff * (0.5 + 0.5 * random));
+	wish_ms = Min(wish_ms, MOST_WISH_MS);
 	if (wish_ms > backoff)
 		backoff = wish_ms + (int64) (wish_ms * 0.1 * random);
 	return backoff;

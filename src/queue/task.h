@@ -12,6 +12,7 @@
 
 /* 0 critical, 1 high, 2 normal, 3 low; raises 22023 for another name. */
 extern int eduai_queue_priority(const char *name);
+extern const char *eduai_queue_priority_name(int priority);
 
 /*
  * The time within which a task of a priority should start once it is ready:
@@ -26,7 +27,7 @@ eduai_queue_interval_ms(const Interval *interval, const char *what, int64 least,
 /*
  * The wait before attempt n + 1, after n failed attempts: 1 s doubled n - 1
  * times, at most 60 s, times a factor between 0.5 and 1 chosen by "random" in
- * [0, 1).  A provider's wish (wish_ms, -1 for none) is kept when it is longer,
+ * [0, 1).  A provider's wish (wish_ms, -1 for none; at most 30 days) is kept when it is longer,
  * with up to a tenth added so that those told the same do not all come back
  * at once.  Pure.
  */

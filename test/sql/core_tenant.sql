@@ -154,15 +154,15 @@ SELECT state FROM eduai.task WHERE task_id = :task;
 
 -- the second wall: a role that may read the table itself sees its tenant's rows
 SELECT eduai.allow_tenant('regress_ct_report', 'ct_a');
-GRANT SELECT, UPDATE, DELETE ON eduai.task TO regress_ct_report;
+GRANT SELECT, UPDATE, DELETE ON eduai.task_request TO regress_ct_report;
 SET ROLE regress_ct_report;
 SET eduai.tenant = 'ct_a';
-SELECT tenant_id, count(*) FROM eduai.task GROUP BY 1;
+SELECT tenant_id, count(*) FROM eduai.task_request GROUP BY 1;
 SET eduai.tenant = 'ct_b';
-SELECT pg_temp.fails('SELECT count(*) FROM eduai.task');
+SELECT pg_temp.fails('SELECT count(*) FROM eduai.task_request');
 SET eduai.tenant = 'ct_a';
-UPDATE eduai.task SET metadata = '{}' WHERE tenant_id = 'ct_b' RETURNING 1;
-SELECT pg_temp.fails($$UPDATE eduai.task SET tenant_id = 'ct_b'$$);
+UPDATE eduai.task_request SET metadata = '{}' WHERE tenant_id = 'ct_b' RETURNING 1;
+SELECT pg_temp.fails($$UPDATE eduai.task_request SET tenant_id = 'ct_b'$$);
 RESET ROLE;
 RESET eduai.tenant;
 SELECT relname FROM pg_class WHERE relnamespace = 'eduai'::regnamespace AND relkind IN ('r', 'p')

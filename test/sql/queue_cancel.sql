@@ -78,6 +78,30 @@ SELECT count(*) FILTER (WHERE eduai.cancel_task(id)) FROM unnest(:'ids'::bigint[
 SELECT eduai.enqueue('chat', '{"model": "queue_cancel_quick", "messages": [{"role": "user", "content": "x"}]}') AS after \gset
 SELECT state FROM eduai.wait_task(:after);
 
+-- a running task of an application: its worker's answers are refused
+RESET ROLE;
+GRANT eduai_worker TO regress_queue_cancel;
+SELECT eduai.define_task_type('queue_cancel', 'application', 'custom');
+SET ROLE regress_queue_cancel;
+SELECT eduai.enqueue('queue_cancel', '{}') AS leased \gset
+SELECT task_id = :leased, attempt FROM eduai.claim_tasks('w', '{queue_cancel}');
+SELECT eduai.cancel_task(:leased);
+SELECT state, attempt FROM eduai.get_task(:leased);
+CREATE FUNCTION pg_temp.fails(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+SELECT pg_temp.fails(format(s, :leased)) FROM unnest(ARRAY['SELECT eduai.complete_task(%s, 1)', 'SELECT eduai.fail_task(%s, 1, $$x$$)',
+	'SELECT eduai.extend_lease(%s, 1)']) s;
+SELECT eduai.retry_task(:leased);
+SELECT task_id = :leased, attempt FROM eduai.claim_tasks('w', '{queue_cancel}');
+SELECT pg_temp.fails(format('SELECT eduai.complete_task(%s, 1)', :leased)), pg_temp.fails(format('SELECT eduai.complete_task(%s, 2)', :leased));
+SELECT state, attempt FROM eduai.get_task(:leased);
+DROP FUNCTION pg_temp.fails;
+
 -- cancelled and taken back: a new attempt, and the first one's end does not touch it
 SELECT eduai.enqueue('chat', '{"model": "queue_cancel", "messages": [{"role": "user", "content": "x"}]}') AS again \gset
 CALL pg_temp.reach(:again, 'running');
@@ -105,6 +129,7 @@ SELECT eduai.remove_instance('queue_cancel'), eduai.remove_instance('queue_cance
 SELECT eduai.remove_provider('queue_cancel'), eduai.remove_provider('queue_cancel_quick');
 
 RESET ROLE;
+DELETE FROM eduai.task_type WHERE name = 'queue_cancel';
 RESET eduai.tenant;
 SELECT eduai.disallow_tenant('regress_queue_cancel', 'queue_cancel');
 DROP OWNED BY regress_queue_cancel;

@@ -75,11 +75,11 @@ SELECT pg_temp.conflict($$'custom', '{"n": 1, "m": 2}'$$);
 
 -- after 24 hours the key is free
 RESET ROLE;
-UPDATE eduai.task SET enqueued_at = enqueued_at - interval '23 hours 59 minutes' WHERE task_id = :task;
+UPDATE eduai.task_request SET enqueued_at = enqueued_at - interval '23 hours 59 minutes' WHERE task_id = :task;
 SET ROLE regress_queue_keys;
 SELECT eduai.enqueue('custom', '{"n": 1, "m": 2}', idempotency_key => 'i', user_id => 'ann') = :task;
 RESET ROLE;
-UPDATE eduai.task SET enqueued_at = enqueued_at - interval '2 minutes' WHERE task_id = :task;
+UPDATE eduai.task_request SET enqueued_at = enqueued_at - interval '2 minutes' WHERE task_id = :task;
 SET ROLE regress_queue_keys;
 SELECT eduai.enqueue('custom', '{"n": 9}', idempotency_key => 'i') AS later \gset
 SELECT :later <> :task, eduai.enqueue('custom', '{"n": 9}', idempotency_key => 'i') = :later;

@@ -136,6 +136,38 @@ SET ROLE regress_queue_on_result;
 SELECT state, result ->> 'text', error -> 'on_result' ->> 'sqlstate', error -> 'on_result' ->> 'message'
 FROM eduai.wait_tasks(ARRAY[:gone, :forbidden, :orphan]);
 
+-- an application's task: in its worker's transaction, as the role that enqueued, not as the worker
+RESET ROLE;
+CREATE ROLE regress_queue_on_result_worker;
+GRANT eduai_worker TO regress_queue_on_result_worker;
+SELECT eduai.allow_tenant('regress_queue_on_result_worker', 'queue_on_result');
+SELECT eduai.define_task_type('queue_on_result', 'application', 'custom', max_attempts => 1);
+SET ROLE regress_queue_on_result;
+CREATE FUNCTION wait_for_it(t eduai.task_status) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO queue_on_result.note VALUES (t.task_id, current_setting('lock_timeout'));
+END $$;
+SELECT eduai.enqueue('queue_on_result', '{}', on_result => 'see', user_id => 'eve') AS seen, eduai.enqueue('queue_on_result', '{}', on_result => 'fail') AS fails,
+	eduai.enqueue('queue_on_result', '{}', on_result => 'wait_for_it') AS patient \gset
+SET ROLE regress_queue_on_result_worker;
+SELECT count(*) FROM eduai.claim_tasks('w', '{queue_on_result}', 3);
+BEGIN;
+SELECT eduai.complete_task(:seen, 1, '{"text": "rolled back"}');
+ROLLBACK;
+SELECT eduai.complete_task(:seen, 1, '{"text": "by hand"}'), eduai.fail_task(:fails, 1, 'no', false), eduai.complete_task(:patient, 1);
+SELECT current_user = 'regress_queue_on_result_worker', current_setting('eduai.tenant');
+SET ROLE regress_queue_on_result;
+SELECT (task).result ->> 'text', (task).state, who, tenant, path, state FROM seen WHERE (task).task_id = :seen;
+SELECT state, error #- '{attempts,0,at}' FROM eduai.get_task(:fails);
+SELECT words FROM note WHERE task_id = :patient;
+SELECT event_type FROM eduai.read_stream('learner-eve');
+RESET ROLE;
+DELETE FROM eduai.task_type WHERE name = 'queue_on_result';
+SELECT eduai.disallow_tenant('regress_queue_on_result_worker', 'queue_on_result');
+DROP OWNED BY regress_queue_on_result_worker;
+DROP ROLE regress_queue_on_result_worker;
+SET ROLE regress_queue_on_result;
+
 -- there is no way from the handler to another role, nor to what outlives it
 CREATE TABLE attempt (what text, sqlstate text, message text);
 CREATE FUNCTION escape(t eduai.task_status) RETURNS void LANGUAGE plpgsql AS $$

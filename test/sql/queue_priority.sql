@@ -24,18 +24,6 @@ SELECT eduai.set_instance_state('queue_priority', 'active');
 SET ROLE regress_queue_priority;
 SELECT priority, task_id = :normal2 AS younger FROM eduai.wait_tasks(ARRAY[:low, :normal, :normal2, :high, :critical]) ORDER BY started_at;
 
--- nobody starves: one that has waited its time out goes before a fresh one that is more urgent
-RESET ROLE;
-SELECT eduai.set_instance_state('queue_priority', 'disabled');
-SET ROLE regress_queue_priority;
-SELECT pg_temp.ask('low') AS low, pg_temp.ask('low') AS fresh, pg_temp.ask('normal') AS normal \gset
-RESET ROLE;
-UPDATE eduai.task SET enqueued_at = enqueued_at - interval '4 min 35 s', run_at = run_at - interval '4 min 35 s',
-	deadline = deadline - interval '4 min 35 s' WHERE task_id = :low;
-SELECT eduai.set_instance_state('queue_priority', 'active');
-SET ROLE regress_queue_priority;
-SELECT CASE task_id WHEN :low THEN 'low, waited' WHEN :normal THEN 'normal' ELSE 'low' END
-FROM eduai.wait_tasks(ARRAY[:low, :fresh, :normal]) ORDER BY started_at;
 RESET ROLE;
 DROP FUNCTION pg_temp.ask;
 SELECT eduai.remove_instance('queue_priority');

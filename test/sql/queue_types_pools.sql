@@ -33,7 +33,7 @@ SELECT * FROM eduai.pools() WHERE name = 'qtp';
 SELECT eduai.enqueue('qtp_sums', '{}') AS sums \gset
 SELECT task_type, state FROM eduai.get_task(:sums);
 RESET ROLE;
-SELECT pool, by_gateway, max_attempts, timeout_ms, on_uncertain FROM eduai.task WHERE task_id = :sums;
+SELECT max_attempts, timeout_ms FROM eduai.task WHERE task_id = :sums;
 SET ROLE regress_queue_types_pools;
 
 -- redefined: for new tasks

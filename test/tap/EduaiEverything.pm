@@ -96,6 +96,14 @@ sub subscribe
 	return;
 }
 
+# Tasks in every state that lasts, and one with an attachment.
+my $tasks = q{
+	SELECT eduai.enqueue('marking', jsonb_build_object('audio', jsonb_build_object('attachment', eduai.attach('\x0102', 'audio/wav'))), 'low', user_id => 'ana', unique_key => 'sound') AS living,
+		eduai.enqueue('marking', '{}', idempotency_key => 'done') AS cancelled, eduai.enqueue('marking', '{}', run_at => now() + interval '10 years') AS scheduled \gset
+	SELECT eduai.cancel_task(:cancelled);
+	SELECT eduai.enqueue('marking', '{}', depends_on => ARRAY[:living]::bigint[]), eduai.enqueue('marking', '{}', depends_on => ARRAY[:cancelled]::bigint[]);
+};
+
 # Eight weeks of two tenants, of which four are compacted.
 sub fill_everything
 {
@@ -120,6 +128,7 @@ sub fill_everything
 	for my $tenant (@tenants)
 	{
 		subscribe($node, $database, $tenant);
+		of_tenant($node, $database, $tenant, $tasks);
 		of_tenant($node, $database, $tenant, q{SELECT eduai.set_cohort('6b', '{ana,u1,u2,nobody}'), eduai.set_cohort('6c', '{u2,u3}')});
 		of_tenant($node, $database, $tenant, q{SELECT eduai.snapshot_streams('c', 'app.fold(jsonb, eduai.event_record)', 50)});
 	}
@@ -153,7 +162,9 @@ my %tables = (
 	generations => q{SELECT g FROM eduai.projection_generation g}, positions => q{SELECT p.tenant_id, p.projection, p.generation, p.lane, p.events FROM eduai.projection_position p},
 	'parked events' => q{SELECT p FROM eduai.projection_parked p}, 'skipped events' => q{SELECT s FROM eduai.projection_skipped s},
 	cohorts => q{SELECT m FROM eduai.cohort_member m},
-	tasks => q{SELECT (task_id, tenant_id, task_type, payload, user_id) FROM eduai.task});
+	'tasks asked for' => q{SELECT r FROM eduai.task_request r}, 'living tasks' => q{SELECT l FROM eduai.task_live l},
+	'ended tasks' => q{SELECT e FROM eduai.task_end e}, 'edges between tasks' => q{SELECT d FROM eduai.task_dependency d},
+	attachments => q{SELECT (a, t.task_id) FROM eduai.attachment a LEFT JOIN eduai.task_attachment t USING (tenant_id, attachment_id)});
 
 sub tables_of
 {
@@ -277,6 +288,19 @@ sub snapshots_go_on
 	return;
 }
 
+# Ids go on, keys are known, and what waited for a task goes with it.
+sub tasks_go_on
+{
+	my ($node, $database, $tenant, $what) = @_;
+	is(of_tenant($node, $database, $tenant, q{SELECT eduai.enqueue('marking', '{}') > (SELECT max(task_id) FROM eduai.task_request)}), 't', "$what: an id of $tenant beyond all");
+	my ($living, $cancelled) = split /\|/, of_tenant($node, $database, $tenant, qq{SELECT max(task_id) FILTER (WHERE unique_key = 'sound'), max(task_id) FILTER (WHERE idempotency_key = 'done') FROM eduai.task_request WHERE tenant_id = '$tenant'});
+	is(of_tenant($node, $database, $tenant, q{SELECT eduai.enqueue('marking', '{}', unique_key => 'sound')}), $living, "$what: a unique key of $tenant is known");
+	of_tenant($node, $database, $tenant, "SELECT eduai.cancel_task($living)");
+	wait_until(sub { of_tenant($node, $database, $tenant, "SELECT count(*) FROM eduai.task_live WHERE state = 'waiting' AND tenant_id = '$tenant'") eq '0' }, 30, "$what: what waited for it ends");
+	is(of_tenant($node, $database, $tenant, "SELECT eduai.retry_task($cancelled), (SELECT state FROM eduai.get_task($cancelled))"), 't|ready', "$what: an ended task is taken back");
+	return;
+}
+
 sub everything_goes_on
 {
 	my ($node, $database, $what, $week) = @_;
@@ -287,6 +311,7 @@ sub everything_goes_on
 		appends_go_on($node, $database, $tenant, $what);
 		progress_goes_on($node, $database, $tenant, $what);
 		snapshots_go_on($node, $database, $tenant, $what);
+		tasks_go_on($node, $database, $tenant, $what);
 	}
 	# The next partition is made ahead, and what is hot is compacted with the rest.
 	set_week($node, $week);

@@ -36,7 +36,7 @@ like(problems($bare), qr/\bnot_preloaded\b/, 'and says what is missing');
 for my $call (
 	q{eduai.append_event('learner-a', 'x')}, q{eduai.publish_event('x', 'a', NULL)},
 	"eduai.enqueue('chat', $hello)", "eduai.enqueue_batch('chat', ARRAY[$hello]::jsonb[])", q{eduai.wait_task(1, '0 s')},
-	q{eduai.wait_tasks('{1}', '0 s')}, 'eduai.cancel_task(1)', 'eduai.retry_task(1)', 'eduai.stop_workers()', 'eduai.start_workers()')
+	q{eduai.wait_tasks('{1}', '0 s')}, 'eduai.task_output(1)', "eduai.append_output(1, 1, 'x')", 'eduai.cancel_task(1)', 'eduai.retry_task(1)', 'eduai.stop_workers()', 'eduai.start_workers()')
 {
 	my $answer = $session->ask("SELECT $call;");
 	my ($name) = $call =~ /eduai\.(\w+)/;

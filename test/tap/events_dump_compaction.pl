@@ -14,7 +14,7 @@ use Test::More;
 
 my $node = new_node(conf => {
 	'eduai.test_mode' => 'on', 'eduai.database' => 'postgres, slow, late, parallel',
-	'eduai.compact_after' => '-1', autovacuum => 'off', max_worker_processes => 40 });
+	'eduai.compact_after' => '-1', 'eduai.task_retention' => '-1', autovacuum => 'off', max_worker_processes => 40 });
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my @tenants = qw(default school);
 

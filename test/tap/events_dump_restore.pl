@@ -88,7 +88,7 @@ sub log_of
 			(SELECT md5(string_agg(stream || eduai.stream_version(stream), ' ' ORDER BY stream)) FROM streams)}, $database);
 }
 
-sub tasks_of { return of_tenant($_[0], q{SELECT count(*) || ' ' || md5(string_agg(concat_ws(' ', task_id, payload, user_id), ',' ORDER BY task_id)) FROM eduai.task}, $_[1]) }
+sub tasks_of { return of_tenant($_[0], q{SELECT count(*) || ' ' || md5(string_agg(concat_ws(' ', task_id, payload, user_id, state, priority, enqueued_at), ',' ORDER BY task_id)) FROM eduai.task}, $_[1]) }
 
 sub partitions { return value(q{SELECT coalesce(string_agg(inhrelid::regclass::text || ' ' || pg_get_expr(relpartbound, c.oid), ', ' ORDER BY inhrelid::regclass::text), '') FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'eduai.event'::regclass}, $_[0]) }
 

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Cluster;
 use Test::More;
 
 my $primary = new_node(name => 'primary', conf => {
-	'eduai.test_mode' => 'on', 'eduai.compact_after' => '-1', autovacuum => 'off', wal_keep_size => '256MB',
+	'eduai.test_mode' => 'on', 'eduai.compact_after' => '-1', 'eduai.task_retention' => '-1', autovacuum => 'off', wal_keep_size => '256MB',
 	hot_standby_feedback => 'on', wal_receiver_status_interval => '1s', max_standby_streaming_delay => '100ms' });
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $primary->backup('copy');

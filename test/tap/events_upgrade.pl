@@ -9,7 +9,7 @@ use EduaiTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my %conf = ('eduai.test_mode' => 'on', 'eduai.compact_after' => '-1', autovacuum => 'off');
+my %conf = ('eduai.test_mode' => 'on', 'eduai.compact_after' => '-1', 'eduai.task_retention' => '-1', autovacuum => 'off');
 my $old = new_node(name => 'old', conf => \%conf);
 my $new = new_node(name => 'new', conf => \%conf, start => 0);
 

@@ -1,0 +1,44 @@
+/*
+ * attachment.h: bytes that payloads refer to: {"attachment": "<id>"} anywhere
+ * in one.
+ *
+ * A task's row in eduai.task_attachment keeps an attachment; it goes with the
+ * last task that refers to it.
+ */
+#ifndef EDUAI_QUEUE_ATTACHMENT_H
+#define EDUAI_QUEUE_ATTACHMENT_H
+
+#include "postgres.h"
+#include "utils/jsonb.h"
+
+extern void eduai_queue_attachment_init(void);
+
+/*
+ * Links the attachments that a payload refers to with its task, so that they
+ * are kept as long.  Raises 22023 for one that does not exist.  Costs a scan of
+ * the bytes when there are none.  SPI connected, as the owner.
+ */
+extern void eduai_queue_link_attachments(const char *tenant, int64 task_id, const Jsonb *payload);
+
+/*
+ * For tasks that are about to be forgotten: their links go, and attachments
+ * that no other task refers to.  Never waits for a lock: what another session
+ * is linking at the moment is left to drop_unlinked.  SPI connected, as the
+ * owner.
+ */
+extern void eduai_queue_drop_attachments(char *const *tenants, const int64 *ids, int n);
+
+/*
+ * Drops attachments older than this that no task refers to, most_n at most;
+ * returns how many.  Never waits for a lock.  SPI connected, as the owner.
+ */
+extern int64 eduai_queue_drop_unlinked_attachments(int64 older_than_us, int most_n);
+
+/*
+ * Reads one, into the caller's memory context; false when the tenant has none
+ * of this id.  In a transaction, as the owner; connects SPI by itself.
+ */
+extern bool
+eduai_queue_attachment_read(const char *tenant, const char *id, char **content_type, bytea **data);
+
+#endif

@@ -1,0 +1,357 @@
+/*
+ * store.c: the rows of tasks.  See store.h.
+ *
+ * The indexes are opened when they are first needed: most tasks have an entry
+ * in the primary keys and in one of the others.  Which of them a row belongs to
+ * repeats the predicates of sql/queue/schema.sql.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "core/compat.h"
+#include "core/heap.h"
+#include "core/json.h"
+#include "core/privilege.h"
+#include "executor/tuptable.h"
+#include "nodes/makefuncs.h"
+#include "queue/event.h"
+#include "queue/store_internal.h"
+#include "queue/task.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+static const char *const table_names[TASK_TABLES] = {"task_request", "task_live", "task_end"};
+
+static const struct
+{
+	const char *name;
+	TaskTable table;
+} index_names[TASK_INDEXES] = {
+	[REQUEST_PKEY] = {"task_request_pkey", TABLE_REQUEST},
+	[REQUEST_IDEMPOTENCY_KEY] = {"task_request_idempotency_key", TABLE_REQUEST},
+	[LIVE_PKEY] = {"task_live_pkey", TABLE_LIVE},
+	[LIVE_BY_LANE] = {"task_live_lane", TABLE_LIVE},
+	[LIVE_BY_DUE] = {"task_live_due", TABLE_LIVE},
+	[LIVE_BY_WAITING] = {"task_live_waiting", TABLE_LIVE},
+	[LIVE_BY_HELD] = {"task_live_held", TABLE_LIVE},
+	[LIVE_BY_EXPIRING] = {"task_live_expiring", TABLE_LIVE},
+	[LIVE_BY_UNIQUE_KEY] = {"task_live_unique_key", TABLE_LIVE},
+	[END_PKEY] = {"task_end_pkey", TABLE_END},
+	[END_BY_STATE] = {"task_end_state", TABLE_END},
+};
+
+/* the oids, found once and again when the extension was created anew */
+static Oid known_schema = InvalidOid;
+static Oid table_oids[TASK_TABLES];
+static Oid index_oids[TASK_INDEXES];
+
+static void
+find_oids(void)
+{
+	Oid schema = eduai_core_schema();
+
+	if (schema == known_schema)
+		return;
+	for (int i = 0; i < TASK_TABLES; i++)
+		table_oids[i] = get_relname_relid(table_names[i], schema);
+	for (int i = 0; i < TASK_INDEXES; i++)
+		index_oids[i] = get_relname_relid(index_names[i].name, schema);
+	for (int i = 0; i < TASK_INDEXES; i++)
+		if (!OidIsValid(index_oids[i]) || !OidIsValid(table_oids[index_names[i].table]))
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+							errmsg("table \"eduai.%s\" or its index \"%s\" does not exist",
+								   table_names[index_names[i].table], index_names[i].name)));
+	known_schema = schema;
+}
+
+EduaiTasks *
+eduai_queue_tasks_open(void)
+{
+	EduaiTasks *tasks;
+
+	find_oids();
+	tasks = palloc0(sizeof(EduaiTasks));
+	tasks->context = CurrentMemoryContext;
+	return tasks;
+}
+
+Relation
+eduai_queue_tasks_table(EduaiTasks *tasks, TaskTable table)
+{
+	if (tasks->tables[table] == NULL)
+		tasks->tables[table] = table_open(table_oids[table], RowExclusiveLock);
+	return tasks->tables[table];
+}
+
+Relation
+eduai_queue_tasks_index(EduaiTasks *tasks, TaskIndex which)
+{
+	Relation index = tasks->indexes[which];
+	IndexInfo *info;
+	MemoryContext old;
+
+	if (index != NULL)
+		return index;
+	old = MemoryContextSwitchTo(tasks->context);
+	index = index_open(index_oids[which], RowExclusiveLock);
+	/* what an insertion looks at: BuildIndexInfo() would parse the predicate, too */
+	info = makeNode(IndexInfo);
+	info->ii_NumIndexAttrs = index->rd_index->indnatts;
+	info->ii_NumIndexKeyAttrs = index->rd_index->indnkeyatts;
+	for (int i = 0; i < info->ii_NumIndexAttrs; i++)
+		info->ii_IndexAttrNumbers[i] = index->rd_index->indkey.values[i];
+	info->ii_Unique = index->rd_index->indisunique;
+	info->ii_ReadyForInserts = index->rd_index->indisready;
+	tasks->indexes[which] = index;
+	tasks->infos[which] = info;
+	MemoryContextSwitchTo(old);
+	return index;
+}
+
+void
+eduai_queue_tasks_close(EduaiTasks *tasks)
+{
+	eduai_queue_event_flush(tasks);
+	for (int i = 0; i < TASK_TABLES; i++)
+		eduai_core_scan_close(&tasks->scans[i]);
+	if (tasks->live_slot != NULL)
+		ExecDropSingleTupleTableSlot(tasks->live_slot);
+	/* locks are kept to the end of the transaction, as a statement's would be */
+	for (int i = 0; i < TASK_INDEXES; i++)
+		if (tasks->indexes[i] != NULL)
+			index_close(tasks->indexes[i], NoLock);
+	for (int i = 0; i < TASK_TABLES; i++)
+		if (tasks->tables[i] != NULL)
+			table_close(tasks->tables[i], NoLock);
+	pfree(tasks);
+}
+
+void
+eduai_queue_tasks_enter(EduaiTasks *tasks, TaskIndex which, ItemPointer tid, const Datum *values,
+						const bool *nulls, bool again)
+{
+	Relation index = eduai_queue_tasks_index(tasks, which);
+	Relation rel = tasks->tables[index_names[which].table];
+
+	if (again)
+		eduai_core_index_reinsert(rel, index, tasks->infos[which], tid, values, nulls);
+	else
+		eduai_core_index_insert(rel, index, tasks->infos[which], tid, values, nulls);
+}
+
+/* The row of a table by its primary key, in the slot of its scan. */
+TupleTableSlot *
+eduai_queue_tasks_find(EduaiTasks *tasks, TaskTable table, TaskIndex pkey, const char *tenant,
+					   int64 task_id)
+{
+	EduaiScan *scan = &tasks->scans[table];
+	ScanKeyData keys[2];
+
+	if (scan->rel == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(tasks->context);
+
+		eduai_core_scan_begin(scan, eduai_queue_tasks_table(tasks, table),
+							  eduai_queue_tasks_index(tasks, pkey), SnapshotSelf, lengthof(keys));
+		MemoryContextSwitchTo(old);
+	}
+	eduai_core_key_text(&keys[0], 1, CStringGetTextDatum(tenant));
+	eduai_core_key_int8(&keys[1], 2, BTEqualStrategyNumber, task_id);
+	eduai_core_scan_seek(scan, keys);
+	return eduai_core_scan_next(scan, ForwardScanDirection) ? scan->slot : NULL;
+}
+
+static void
+put_text(Datum *value, bool *null, const char *text)
+{
+	*null = text == NULL;
+	*value = text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+static void
+put_time(Datum *value, bool *null, TimestampTz time)
+{
+	*null = time == 0;
+	*value = TimestampTzGetDatum(time);
+}
+
+/* ---- requests ---- */
+
+enum
+{
+	REQUEST_TENANT_ID,
+	REQUEST_TASK_ID,
+	REQUEST_TASK_TYPE,
+	REQUEST_PRIORITY,
+	REQUEST_MAX_ATTEMPTS,
+	REQUEST_TIMEOUT_MS,
+	REQUEST_MODEL,
+	REQUEST_USER_ID,
+	REQUEST_OWNER,
+	REQUEST_ON_RESULT,
+	REQUEST_IDEMPOTENCY,
+	REQUEST_UNIQUE_KEY,
+	REQUEST_CONCURRENCY_KEY,
+	REQUEST_DEPENDS_ON,
+	REQUEST_ENQUEUED_AT,
+	REQUEST_EXPIRES_AT,
+	REQUEST_PAYLOAD,
+	REQUEST_METADATA,
+	REQUEST_COLUMNS
+};
+
+void
+eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_id)
+{
+	Relation rel = eduai_queue_tasks_table(tasks, TABLE_REQUEST);
+	NameData owner;
+	Datum values[REQUEST_COLUMNS];
+	bool nulls[REQUEST_COLUMNS] = {0};
+	bool depends = r->depends_on != NULL && ARR_NDIM(r->depends_on) > 0;
+	HeapTuple tuple;
+
+	namestrcpy(&owner, r->owner);
+	values[REQUEST_TENANT_ID] = CStringGetTextDatum(r->tenant);
+	values[REQUEST_TASK_ID] = Int64GetDatum(task_id);
+	values[REQUEST_TASK_TYPE] = CStringGetTextDatum(r->type.name);
+	values[REQUEST_PRIORITY] = Int16GetDatum((int16) r->priority);
+	values[REQUEST_MAX_ATTEMPTS] = Int32GetDatum(r->max_attempts);
+	values[REQUEST_TIMEOUT_MS] = Int64GetDatum(r->timeout_ms);
+	put_text(&values[REQUEST_MODEL], &nulls[REQUEST_MODEL], r->model);
+	put_text(&values[REQUEST_USER_ID], &nulls[REQUEST_USER_ID], r->user_id);
+	values[REQUEST_OWNER] = NameGetDatum(&owner);
+	put_text(&values[REQUEST_ON_RESULT], &nulls[REQUEST_ON_RESULT], r->on_result);
+	put_text(&values[REQUEST_IDEMPOTENCY], &nulls[REQUEST_IDEMPOTENCY], r->idempotency_key);
+	put_text(&values[REQUEST_UNIQUE_KEY], &nulls[REQUEST_UNIQUE_KEY], r->unique_key);
+	put_text(&values[REQUEST_CONCURRENCY_KEY], &nulls[REQUEST_CONCURRENCY_KEY], r->concurrency_key);
+	values[REQUEST_DEPENDS_ON] = PointerGetDatum(r->depends_on);
+	nulls[REQUEST_DEPENDS_ON] = !depends;
+	values[REQUEST_ENQUEUED_AT] = TimestampTzGetDatum(r->now);
+	put_time(&values[REQUEST_EXPIRES_AT], &nulls[REQUEST_EXPIRES_AT], r->expires_at);
+	values[REQUEST_PAYLOAD] = JsonbPGetDatum(r->payload);
+	values[REQUEST_METADATA] = JsonbPGetDatum(r->metadata);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	eduai_queue_tasks_enter(tasks, REQUEST_PKEY, &tuple->t_self, values, nulls, false);
+	if (r->idempotency_key != NULL)
+		eduai_queue_tasks_enter(tasks, REQUEST_IDEMPOTENCY_KEY, &tuple->t_self, values, nulls,
+								false);
+	heap_freetuple(tuple);
+	eduai_queue_event_enqueued(tasks, r, task_id);
+}
+
+static char *
+text_of(const TupleTableSlot *slot, int column)
+{
+	return slot->tts_isnull[column] ? NULL : TextDatumGetCString(slot->tts_values[column]);
+}
+
+bool
+eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id, bool with_payload,
+						 AskedTask *asked)
+{
+	TupleTableSlot *slot =
+		eduai_queue_tasks_find(tasks, TABLE_REQUEST, REQUEST_PKEY, tenant, task_id);
+
+	if (slot == NULL)
+		return false;
+	asked->max_attempts = DatumGetInt32(slot->tts_values[REQUEST_MAX_ATTEMPTS]);
+	asked->timeout_ms = DatumGetInt64(slot->tts_values[REQUEST_TIMEOUT_MS]);
+	asked->user_id = text_of(slot, REQUEST_USER_ID);
+	asked->owner = pstrdup(NameStr(*DatumGetName(slot->tts_values[REQUEST_OWNER])));
+	asked->on_result = text_of(slot, REQUEST_ON_RESULT);
+	asked->has_parents = !slot->tts_isnull[REQUEST_DEPENDS_ON];
+	asked->payload = with_payload ? DatumGetJsonbPCopy(slot->tts_values[REQUEST_PAYLOAD]) : NULL;
+	asked->metadata = DatumGetJsonbPCopy(slot->tts_values[REQUEST_METADATA]);
+	return true;
+}
+
+/* ---- ends ---- */
+
+enum
+{
+	END_TENANT_ID,
+	END_TASK_ID,
+	END_TASK_TYPE,
+	END_PRIORITY,
+	END_STATE,
+	END_ATTEMPT,
+	END_RUN_AT,
+	END_STARTED_AT,
+	END_FINISHED_AT,
+	END_INSTANCE,
+	END_COST_USD,
+	END_RESULT,
+	END_ERROR,
+	END_PROGRESS,
+	END_COLUMNS
+};
+
+static void
+put_json(Datum *value, bool *null, const Jsonb *json)
+{
+	*null = json == NULL;
+	*value = PointerGetDatum(json);
+}
+
+char *
+eduai_queue_end_state(EduaiTasks *tasks, const char *tenant, int64 task_id)
+{
+	TupleTableSlot *slot = eduai_queue_tasks_find(tasks, TABLE_END, END_PKEY, tenant, task_id);
+
+	return slot == NULL ? NULL : text_of(slot, END_STATE);
+}
+
+void
+eduai_queue_end_of_live(const LiveTask *task, EndedRow *end)
+{
+	memset(end, 0, sizeof(*end));
+	end->tenant = task->tenant;
+	end->task_id = task->task_id;
+	end->task_type = task->task_type;
+	end->priority = task->priority;
+	end->attempt = task->attempt;
+	end->run_at = task->run_at;
+	end->started_at = task->started_at;
+	end->instance = task->instance;
+	end->cost_usd = task->cost_usd;
+	end->error = task->error;
+	end->progress = task->progress;
+}
+
+void
+eduai_queue_end_insert(EduaiTasks *tasks, const EndedRow *e)
+{
+	Relation rel = eduai_queue_tasks_table(tasks, TABLE_END);
+	Datum values[END_COLUMNS];
+	bool nulls[END_COLUMNS] = {0};
+	HeapTuple tuple;
+
+	values[END_TENANT_ID] = CStringGetTextDatum(e->tenant);
+	values[END_TASK_ID] = Int64GetDatum(e->task_id);
+	values[END_TASK_TYPE] = CStringGetTextDatum(e->task_type);
+	values[END_PRIORITY] = Int16GetDatum((int16) e->priority);
+	values[END_STATE] = CStringGetTextDatum(e->state);
+	values[END_ATTEMPT] = Int32GetDatum(e->attempt);
+	values[END_RUN_AT] = TimestampTzGetDatum(e->run_at);
+	put_time(&values[END_STARTED_AT], &nulls[END_STARTED_AT], e->started_at);
+	values[END_FINISHED_AT] = TimestampTzGetDatum(e->finished_at);
+	put_text(&values[END_INSTANCE], &nulls[END_INSTANCE], e->instance);
+	values[END_COST_USD] = NumericGetDatum(e->cost_usd);
+	nulls[END_COST_USD] = e->cost_usd == NULL;
+	put_json(&values[END_RESULT], &nulls[END_RESULT], e->result);
+	put_json(&values[END_ERROR], &nulls[END_ERROR], e->error);
+	put_json(&values[END_PROGRESS], &nulls[END_PROGRESS], e->progress);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
+	eduai_queue_tasks_enter(tasks, END_PKEY, &tuple->t_self, values, nulls, false);
+	eduai_queue_tasks_enter(tasks, END_BY_STATE, &tuple->t_self, values, nulls, false);
+	heap_freetuple(tuple);
+	eduai_queue_event_ended(tasks, e);
+}

@@ -1,0 +1,58 @@
+/*
+ * store_internal.h: between store.c (tables, requests, ends) and store_live.c.
+ */
+#ifndef EDUAI_QUEUE_STORE_INTERNAL_H
+#define EDUAI_QUEUE_STORE_INTERNAL_H
+
+#include "core/heap.h"
+#include "nodes/execnodes.h"
+#include "queue/store.h"
+
+typedef enum TaskTable
+{
+	TABLE_REQUEST,
+	TABLE_LIVE,
+	TABLE_END,
+	TASK_TABLES
+} TaskTable;
+
+typedef enum TaskIndex
+{
+	REQUEST_PKEY,
+	REQUEST_IDEMPOTENCY_KEY,
+	LIVE_PKEY,
+	LIVE_BY_LANE,
+	LIVE_BY_DUE,
+	LIVE_BY_WAITING,
+	LIVE_BY_HELD,
+	LIVE_BY_EXPIRING,
+	LIVE_BY_UNIQUE_KEY,
+	END_PKEY,
+	END_BY_STATE,
+	TASK_INDEXES
+} TaskIndex;
+
+/* Everything is opened when it is first needed; NULL before. */
+struct EduaiTasks
+{
+	MemoryContext context; /* of what is opened later, whatever is current then */
+	Relation tables[TASK_TABLES];
+	Relation indexes[TASK_INDEXES];
+	IndexInfo *infos[TASK_INDEXES];
+	EduaiScan scans[TASK_TABLES]; /* of the primary keys */
+	TupleTableSlot *live_slot;    /* for rows found by their place */
+	struct TaskNotes *notes;      /* what event.c makes events of; NULL: nothing yet */
+};
+
+extern Relation eduai_queue_tasks_table(EduaiTasks *tasks, TaskTable table);
+extern Relation eduai_queue_tasks_index(EduaiTasks *tasks, TaskIndex which);
+
+/* Makes a row's entry in an index; again: of a new version, whose unique keys stay. */
+extern void eduai_queue_tasks_enter(EduaiTasks *tasks, TaskIndex which, ItemPointer tid,
+									const Datum *values, const bool *nulls, bool again);
+
+/* The row by the primary key of its table, in a slot that lasts until the next call; NULL: none. */
+extern TupleTableSlot *eduai_queue_tasks_find(EduaiTasks *tasks, TaskTable table, TaskIndex pkey,
+											  const char *tenant, int64 task_id);
+
+#endif
