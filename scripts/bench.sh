@@ -24,11 +24,21 @@ build_simulator
 copy_pg
 install_extension
 
-# PgQ, a peer of events_append, goes from the archive into the private copy of
-# PostgreSQL only. The benchmark says that it is skipped where there is none.
+# wanted NAME ...: is one of these to run?
+wanted()
+{
+	local name
+	[ -n "${BENCH:-}" ] || return 0
+	for name in "$@"; do [[ " $BENCH " != *" $name "* ]] || return 0; done
+	return 1
+}
+
+# PgQ, a peer of events_append and queue_peers, goes from the archive into the
+# private copy of PostgreSQL only. The benchmark says that it is skipped where
+# there is none.
 add_pgq()
 {
-	[ -z "${BENCH:-}" ] || [[ " $BENCH " == *" events_append "* ]] || return 0
+	wanted events_append queue_peers || return 0
 	mkdir "$WORK/pgq"
 	(cd "$WORK/pgq" && apt-get -q download "postgresql-$PG_MAJOR-pgq3" && dpkg -x ./*.deb .) >"$WORK/pgq.log" 2>&1 || return 0
 	cp "$WORK/pgq/usr/lib/postgresql/$PG_MAJOR"/lib/*.so "$WORK/pg$("$PG_CONFIG" --pkglibdir)"
@@ -36,7 +46,31 @@ add_pgq()
 	chown -R "$RUN_USER" "$WORK/pg"
 }
 
+# The peers of queue_peers that are Node's go to a private directory with their
+# packages, and a newer Node where this machine's is older than they ask for;
+# EDUAI_PEERS names it. Without npm or its registry the benchmark skips them.
+add_peers()
+{
+	local dir=$WORK/peers node=() major
+	wanted queue_peers || return 0
+	have npm && have node || return 0
+	major=$(node -p 'process.versions.node.split(".")[0]')
+	[ "$major" -ge 24 ] || node=(node@22)
+	mkdir "$dir"
+	cp "$ROOT"/test/bench/peers/*.mjs "$dir"
+	echo '{"private": true}' >"$dir/package.json"
+	(cd "$dir" && timeout 300 npm install --no-audit --no-fund graphile-worker@0.18 pg-boss@12 pg@8 ${node[@]+"${node[@]}"}) >"$WORK/npm.log" 2>&1 || return 0
+	if [ -x "$dir/node_modules/.bin/node" ]; then
+		ln -s node_modules/.bin/node "$dir/node"
+	else
+		ln -s "$(command -v node)" "$dir/node"
+	fi
+	"$dir/node" --version >>"$WORK/npm.log" 2>&1 || return 0
+	export EDUAI_PEERS=$dir
+}
+
 add_pgq
+add_peers
 describe_machine
 start_cluster bench shared_preload_libraries=eduai eduai.database=bench fsync=on synchronous_commit=on \
 	full_page_writes=on shared_buffers=2GB max_wal_size=24GB checkpoint_timeout=30min wal_level=replica \

@@ -22,6 +22,7 @@
  *			  from the first enqueue to the last result committed.
  */
 #include "bench.h"
+#include "simulator.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,27 +34,17 @@
 	"{\"messages\": [{\"role\": \"user\", \"content\": \"Explain fractions to a pupil of ten.\"}], \"user\": \"%s\"}"
 #define BATCH 500
 
-static const char *simulator;
 static PGconn *db;
-
-static char *
-simulator_url(const char *path)
-{
-	static char url[512];
-
-	snprintf(url, sizeof(url), "%s%s", simulator, path);
-	return url;
-}
 
 static void
 set_up(void)
 {
 	char sql[1024];
 
-	snprintf(
-		sql, sizeof(sql),
-		"SELECT eduai.add_provider('bench', 'openai', '%s/v1', NULL, '{\"allow_loopback\": true}')",
-		simulator);
+	snprintf(sql, sizeof(sql),
+			 "SELECT eduai.add_provider('bench', 'openai', '%s', NULL,"
+			 " '{\"allow_loopback\": true}')",
+			 simulator_url("/v1"));
 	run(db, sql);
 	run(db,
 		"SELECT eduai.add_instance('bench', 'bench', 'sim-chat', '{chat}', max_concurrent => 500, "
@@ -63,58 +54,16 @@ set_up(void)
 	run(db, "SELECT pg_reload_conf()");
 	run(db,
 		"CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb)");
-	run(db, "CREATE TABLE floor_task (LIKE eduai.task INCLUDING ALL)");
+	run(db, "CREATE TABLE floor_request (LIKE eduai.task_request INCLUDING ALL)");
+	run(db, "CREATE TABLE floor_live (LIKE eduai.task_live INCLUDING ALL)");
+	run(db, "CREATE TABLE floor_end (LIKE eduai.task_end INCLUDING ALL)");
+	run(db, "CREATE SEQUENCE floor_id");
 	run(db, "CREATE TABLE floor_call (LIKE eduai.provider_call INCLUDING ALL)");
-	free(http(simulator_url("/_sim/reset"), "{}"));
-	free(http(simulator_url("/_sim/default"), "{\"behaviour\": \"latency=1\"}"));
+	simulator_reset();
+	simulator_behave("sim-chat", "latency=1");
 }
 
 /* ---- latency ---- */
-
-/* the arrival of the request with this nonce, 0 when it is not there yet */
-static int64_t
-arrival_of(const char *nonce, int64_t *after)
-{
-	char path[128];
-	char key[96];
-	char *journal;
-	char *entry;
-	int64_t arrival = 0;
-
-	snprintf(path, sizeof(path), "/_sim/journal?after=%lld&limit=100", (long long) *after);
-	journal = http(simulator_url(path), NULL);
-	snprintf(key, sizeof(key), "\"user\":\"%s\"", nonce);
-	entry = strstr(journal, key);
-	if (entry != NULL)
-	{
-		char *at = entry;
-
-		/* the entry's own fields stand before its user */
-		while (at > journal && strncmp(at, "\"arrival_us\":", 13) != 0)
-			at--;
-		arrival = atoll(at + 13);
-		while (at > journal && strncmp(at, "\"seq\":", 6) != 0)
-			at--;
-		*after = atoll(at + 6);
-	}
-	free(journal);
-	return arrival;
-}
-
-static int64_t
-wait_for_arrival(const char *nonce, int64_t *after)
-{
-	int64_t give_up = wall_us() + 10000000;
-	int64_t arrival;
-
-	while ((arrival = arrival_of(nonce, after)) == 0)
-	{
-		if (wall_us() > give_up)
-			fail("request %s did not arrive within 10 s", nonce);
-		usleep(2000);
-	}
-	return arrival;
-}
 
 typedef struct Sample
 {
@@ -151,7 +100,7 @@ take_sample(int i, int64_t *after)
 	snprintf(body, sizeof(body), "{\"model\": \"sim-chat\", %s", payload + 1);
 	start = wall_us();
 	free(http(simulator_url("/v1/chat/completions"), body));
-	s.direct_ms = (wait_for_arrival(nonce, after) - start) / 1000.0;
+	s.direct_ms = (simulator_await(nonce, after, 10000) - start) / 1000.0;
 
 	snprintf(nonce, sizeof(nonce), "task-%d", i);
 	snprintf(payload, sizeof(payload), PAYLOAD, nonce);
@@ -163,7 +112,7 @@ take_sample(int i, int64_t *after)
 	PQclear(result);
 	s.enqueue_ms = (end - start) / 1000.0;
 	usleep(5000);
-	s.request_ms = (wait_for_arrival(nonce, after) - end) / 1000.0;
+	s.request_ms = (simulator_await(nonce, after, 10000) - end) / 1000.0;
 	s.whole_ms = s.enqueue_ms + s.request_ms;
 	usleep(15000); /* the result is committed, the dispatcher idle again */
 	return s;
@@ -219,21 +168,24 @@ static double
 round_of_tables(int n)
 {
 	static const char *const steps[] = {
-		"INSERT INTO floor_task (tenant_id, task_type, pool, by_gateway, priority, state, max_attempts, "
-		"timeout_ms, on_uncertain, owner, enqueued_at, run_at, deadline, payload, metadata) "
-		"SELECT 'default', 'chat', 'chat', true, 2, 'ready', 3, 300000, 'retry', 'postgres', now(), now(), "
-		"now(), '{\"messages\": [{\"role\": \"user\", \"content\": \"Explain fractions to a pupil of ten.\"}], "
-		"\"user\": \"x\"}', '{}' FROM generate_series(1, %d)",
-		"UPDATE floor_task SET state = 'running', attempt = 1, worker = 1, instance = 'bench', "
-		"started_at = now() WHERE state = 'ready'",
-		"WITH done AS (UPDATE floor_task SET state = 'completed', finished_at = now(), cost_usd = 0.00001, "
-		"result = '{\"text\": \"simulated answer to Explain fractions to a pupil of ten.\", \"model\": "
-		"\"sim-chat\", \"usage\": {\"input\": 20, \"cached\": 0, \"output\": 20}, \"finish_reason\": \"stop\"}' "
-		"WHERE state = 'running' RETURNING tenant_id, task_id) "
-		"INSERT INTO floor_call (tenant_id, task_id, attempt, instance, provider, model, tokens_in, "
-		"tokens_cached, tokens_out, cost_usd, outcome, http_status, started_at, ms, first_byte_ms) "
-		"SELECT tenant_id, task_id, 1, 'bench', 'bench', 'sim-chat', 20, 0, 20, 0.00001, 'completed', 200, "
-		"now(), 1.5, 1.4 FROM done"};
+		"WITH r AS (INSERT INTO floor_request (tenant_id, task_id, task_type, priority, max_attempts,"
+		" timeout_ms, owner, enqueued_at, payload, metadata) SELECT 'default', nextval('floor_id'),"
+		" 'chat', 2, 3, 300000, 'postgres', now(), '{\"messages\": [{\"role\": \"user\","
+		" \"content\": \"Explain fractions to a pupil of ten.\"}], \"user\": \"x\"}', '{}'"
+		" FROM generate_series(1, %d) RETURNING task_id) INSERT INTO floor_live (tenant_id, task_id,"
+		" task_type, priority, state, attempt, attempt_base, lane, ready_key, run_at, backoff, held)"
+		" SELECT 'default', task_id, 'chat', 2, 'ready', 0, 0, 1, task_id, now(), false, false FROM r",
+		"UPDATE floor_live SET state = 'running', attempt = 1, worker = 1, instance = 'bench',"
+		" started_at = now() WHERE state = 'ready'",
+		"WITH done AS (DELETE FROM floor_live WHERE state = 'running' RETURNING *), e AS (INSERT INTO"
+		" floor_end (tenant_id, task_id, state, attempt, run_at, started_at, finished_at, instance,"
+		" cost_usd, result) SELECT tenant_id, task_id, 'completed', attempt, run_at, started_at, now(),"
+		" instance, 0.00001, '{\"text\": \"simulated answer to Explain fractions to a pupil of ten.\","
+		" \"model\": \"sim-chat\", \"usage\": {\"input\": 20, \"cached\": 0, \"output\": 20},"
+		" \"finish_reason\": \"stop\"}' FROM done) INSERT INTO floor_call (tenant_id, task_id, attempt,"
+		" instance, provider, model, tokens_in, tokens_cached, tokens_out, cost_usd, outcome,"
+		" http_status, started_at, ms, first_byte_ms) SELECT tenant_id, task_id, 1, 'bench', 'bench',"
+		" 'sim-chat', 20, 0, 20, 0.00001, 'completed', 200, now(), 1.5, 1.4 FROM done"};
 	char sql[2048];
 	int64_t start = wall_us();
 
@@ -276,10 +228,7 @@ round_of_tasks(int n, double *enqueue_rate)
 	for (int client = 0; client < 2; client++)
 		wait(NULL);
 	*enqueue_rate = n / ((wall_us() - start) / 1e6);
-	/* by the partial indexes: a count would take the server's time from the tasks */
-	while (ask_int(db, "SELECT (EXISTS (SELECT FROM eduai.task WHERE state = 'ready') "
-					   "OR EXISTS (SELECT FROM eduai.task WHERE state = 'running') "
-					   "OR EXISTS (SELECT FROM eduai.task WHERE state = 'scheduled'))::int") > 0)
+	while (ask_int(db, "SELECT EXISTS (SELECT FROM eduai.task_live)::int") > 0)
 	{
 		if (wall_us() > give_up)
 			fail("the tasks did not end within 300 s");
@@ -326,13 +275,12 @@ measure_throughput(int rounds, int n)
 	printf(
 		"  all completed: %s\n",
 		ask(db,
-			"SELECT count(*) FILTER (WHERE state = 'completed') || ' of ' || count(*) FROM eduai.task"));
+			"SELECT count(*) FILTER (WHERE state = 'completed') || ' of ' || count(*) FROM eduai.task_end"));
 }
 
 int
 main(void)
 {
-	simulator = required_env("SIMULATOR_URL");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	db = connect_db();
 	set_up();

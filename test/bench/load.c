@@ -156,6 +156,8 @@ be_client(const Load *load, int number, int clients, Arena *arena, double second
 	if (load->open != NULL)
 		load->open(&client);
 	work(load, &client, arena, seconds);
+	if (load->close != NULL)
+		load->close(&client);
 	PQfinish(client.db);
 	fflush(stderr);
 	_exit(0);

@@ -26,6 +26,7 @@ typedef struct Load
 	void (*open)(LoadClient *client);
 	/* does one thing and returns what it counts for; 0 when there is nothing left to do */
 	int (*step)(LoadClient *client);
+	void (*close)(LoadClient *client); /* after the clock has stopped; may be NULL */
 	int warm_steps;
 	const void *arg;
 } Load;
