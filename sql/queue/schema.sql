@@ -57,7 +57,9 @@ CREATE TABLE eduai.pool (
 );
 
 -- What was asked for: written once by enqueue, never changed, deleted when its
--- task is forgotten. So the rows that change (task_live) stay small.
+-- task is forgotten. So the rows that change (task_live) stay small. Vacuum goes
+-- through it, and through task_end, at the server's pace: they are large, and
+-- nothing waits for it.
 CREATE TABLE eduai.task_request (
 	tenant_id text COLLATE "C" NOT NULL,
 	task_id bigint NOT NULL,
@@ -81,8 +83,7 @@ CREATE TABLE eduai.task_request (
 ) WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_insert_scale_factor = 0.5,
-	autovacuum_analyze_scale_factor = 0.2,
-	autovacuum_vacuum_cost_delay = 0
+	autovacuum_analyze_scale_factor = 0.2
 );
 ALTER TABLE eduai.task_request ALTER COLUMN user_id SET STATISTICS 0;
 CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idempotency_key, enqueued_at)
@@ -175,8 +176,7 @@ CREATE TABLE eduai.task_end (
 ) WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_insert_scale_factor = 0.2,
-	autovacuum_analyze_scale_factor = 0.2,
-	autovacuum_vacuum_cost_delay = 0
+	autovacuum_analyze_scale_factor = 0.2
 );
 -- For statistics, the dead letter and forgetting: each looks at one end of a
 -- tenant's tasks that ended in one state. The state comes first, so that no plan
