@@ -33,6 +33,18 @@ CREATE OR REPLACE FUNCTION eduai.get_tasks(task_ids bigint[]) RETURNS SETOF edua
 COMMENT ON FUNCTION eduai.get_tasks(bigint[]) IS
 'The tasks with these ids, in the order of the ids, unknown ones left out. Role: eduai_app, eduai_worker. Example: SELECT * FROM eduai.get_tasks(ARRAY[1, 2]);';
 
+CREATE OR REPLACE FUNCTION eduai.task_embedding(task_id bigint) RETURNS real[]
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+	AS $$
+		SELECT CASE WHEN pg_catalog.jsonb_typeof(v.vector) = 'array' THEN
+			(SELECT pg_catalog.array_agg(e.value::real ORDER BY e.n)
+			 FROM pg_catalog.jsonb_array_elements_text(v.vector) WITH ORDINALITY e (value, n)) END
+		FROM (SELECT coalesce(t.result->'embedding', t.result->'embeddings'->0) AS vector
+			FROM eduai.get_task($1) t) v
+	$$;
+COMMENT ON FUNCTION eduai.task_embedding(bigint) IS
+'The embedding that a completed task gave, the first when it gave several, as an array; NULL when there is none or the task is unknown. Role: eduai_app, eduai_worker. Example: SELECT eduai.task_embedding(42);';
+
 CREATE OR REPLACE FUNCTION eduai.wait_task(task_id bigint, timeout interval DEFAULT '30 s')
 	RETURNS eduai.task_status
 	AS 'MODULE_PATHNAME', 'eduai_wait_task' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -162,7 +174,7 @@ GRANT EXECUTE ON FUNCTION
 	eduai.cancel_task(bigint), eduai.retry_task(bigint)
 	TO eduai_app;
 GRANT EXECUTE ON PROCEDURE eduai.await_task(bigint, interval, eduai.task_status) TO eduai_app;
-GRANT EXECUTE ON FUNCTION eduai.get_task(bigint), eduai.get_tasks(bigint[])
+GRANT EXECUTE ON FUNCTION eduai.get_task(bigint), eduai.get_tasks(bigint[]), eduai.task_embedding(bigint)
 	TO eduai_app, eduai_worker;
 GRANT EXECUTE ON FUNCTION eduai.task_types(), eduai.pools()
 	TO eduai_admin, eduai_app, eduai_worker, eduai_reader;

@@ -195,6 +195,13 @@ SET ROLE regress_queue_workers;
 SET eduai.tenant = 'queue_workers';
 SELECT eduai.complete_task(:l, 1);
 
+-- an embedding is an array of numbers, whichever way it was given
+SELECT eduai.task_embedding(:l) IS NULL;
+SELECT eduai.enqueue_batch('queue_workers', ARRAY['{}', '{}', '{}']::jsonb[]) AS vectors \gset
+SELECT count(eduai.complete_task(task_id, attempt, (ARRAY['{"embedding": [0.5, -1, 2e-3]}', '{"embeddings": [[1, 2], [3]]}', '{"embedding": "none"}']::jsonb[])[array_position(:'vectors'::bigint[], task_id)]))
+FROM eduai.claim_tasks('w1', '{queue_workers}', 3);
+SELECT eduai.task_embedding(v) FROM unnest(:'vectors'::bigint[]) WITH ORDINALITY u (v, n) ORDER BY n;
+
 RESET ROLE;
 RESET eduai.tenant;
 SELECT eduai.disallow_tenant('regress_queue_workers', 'queue_workers');
