@@ -44,7 +44,6 @@ PG_FUNCTION_INFO_V1(eduai_forget_tasks);
 #define LONGEST_REST_MS 60000
 #define HELD_REST_MS    2000 /* somebody changes a table */
 #define MOST_EXAMINED   (1 << 20)
-#define UNLINKED_US     USECS_PER_DAY /* attachments that no task came to refer to */
 
 static int task_retention = 7 * DAY_S;
 static int dead_task_retention = 30 * DAY_S;
@@ -272,8 +271,6 @@ step(int64 until_us, int64 *forgot)
 	/* somebody who changes a table must not stop the dispatcher */
 	eduai_core_set_local("lock_timeout", "20ms");
 	over = go_on(until_us, forgot);
-	if (over)
-		*forgot += eduai_queue_drop_unlinked_attachments(UNLINKED_US, LEAST_IN_BATCH);
 	eduai_core_leave(&saved);
 	SPI_finish();
 	PopActiveSnapshot();
