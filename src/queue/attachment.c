@@ -386,7 +386,7 @@ eduai_queue_link_attachments(const char *tenant, int64 task_id, const Jsonb *pay
 
 /* Takes the rows "pick" returns the ids of, then drops those without a link; how many. */
 static int64
-drop_unlinked(EduaiPlan *pick, Datum *args)
+drop_unlinked(EduaiPlan *pick, Datum *args, const char *nulls)
 {
 	static EduaiPlan drop = {
 		"DELETE FROM eduai.attachment a USING "
@@ -399,7 +399,7 @@ drop_unlinked(EduaiPlan *pick, Datum *args)
 	Datum found[2];
 	bool isnull;
 
-	(void) eduai_core_run_latest(pick, args, NULL);
+	(void) eduai_core_run_latest(pick, args, nulls);
 	found[0] = eduai_core_value(0, 1, &isnull);
 	if (isnull)
 		return 0;
@@ -440,22 +440,23 @@ eduai_queue_drop_attachments(char *const *tenants, const int64 *ids, int n)
 	if (isnull)
 		return;
 	args[1] = eduai_core_value(0, 2, &isnull);
-	(void) drop_unlinked(&take, args);
+	(void) drop_unlinked(&take, args, NULL);
 }
 
 int64
-eduai_queue_drop_unlinked_attachments(int64 older_than_us, int most_n)
+eduai_queue_drop_unlinked_attachments(const char *tenant, int64 older_than_us, int most_n)
 {
 	static EduaiPlan take = {
 		"WITH taken AS (SELECT a.tenant_id, a.attachment_id FROM eduai.attachment a "
-		"WHERE a.created_at < $1 AND NOT EXISTS (SELECT FROM eduai.task_attachment l "
+		"WHERE a.created_at < $1 AND ($3 IS NULL OR a.tenant_id = $3) AND NOT EXISTS (SELECT FROM eduai.task_attachment l "
 		"WHERE l.tenant_id = a.tenant_id AND l.attachment_id = a.attachment_id) "
 		"ORDER BY a.created_at LIMIT $2 FOR UPDATE OF a SKIP LOCKED) "
 		"SELECT pg_catalog.array_agg(t.tenant_id), pg_catalog.array_agg(t.attachment_id) "
 		"FROM taken t",
-		2,
-		{TIMESTAMPTZOID, INT4OID}};
-	Datum args[2] = {TimestampTzGetDatum(eduai_core_now() - older_than_us), Int32GetDatum(most_n)};
+		3,
+		{TIMESTAMPTZOID, INT4OID, TEXTOID}};
+	Datum args[3] = {TimestampTzGetDatum(eduai_core_now() - older_than_us), Int32GetDatum(most_n),
+					 tenant ? CStringGetTextDatum(tenant) : (Datum) 0};
 
-	return drop_unlinked(&take, args);
+	return drop_unlinked(&take, args, tenant ? "   " : "  n");
 }

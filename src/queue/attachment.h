@@ -29,10 +29,13 @@ extern void eduai_queue_link_attachments(const char *tenant, int64 task_id, cons
 extern void eduai_queue_drop_attachments(char *const *tenants, const int64 *ids, int n);
 
 /*
- * Drops attachments older than this that no task refers to, most_n at most;
- * returns how many.  Never waits for a lock.  SPI connected, as the owner.
+ * Drops attachments of a tenant (NULL: of all) that are older than this and that
+ * no task refers to, most_n at most; returns how many.  Not for a process that
+ * acts by itself: a restore may have yet to load what refers to them.  Never
+ * waits for a lock.  SPI connected, as the owner.
  */
-extern int64 eduai_queue_drop_unlinked_attachments(int64 older_than_us, int most_n);
+extern int64
+eduai_queue_drop_unlinked_attachments(const char *tenant, int64 older_than_us, int most_n);
 
 /*
  * Reads one, into the caller's memory context; false when the tenant has none

@@ -59,7 +59,7 @@ eduai_test_drop_unlinked_attachments(PG_FUNCTION_ARGS)
 	eduai_core_require_test_mode();
 	eduai_core_enter(&saved);
 	SPI_connect();
-	n = eduai_queue_drop_unlinked_attachments(older_ms * 1000, PG_GETARG_INT32(1));
+	n = eduai_queue_drop_unlinked_attachments(NULL, older_ms * 1000, PG_GETARG_INT32(1));
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_INT64(n);

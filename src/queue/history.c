@@ -393,6 +393,7 @@ eduai_forget_tasks(PG_FUNCTION_ARGS)
 {
 	char *tenant = eduai_core_tenant();
 	bool wanted[lengthof(finals)];
+	int64 older_ms;
 	TimestampTz before;
 	EduaiPrivilege saved;
 	int64 forgot = 0;
@@ -400,9 +401,9 @@ eduai_forget_tasks(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("older_than must not be null")));
-	before =
-		eduai_core_now() - 1000 * eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(0), "older_than", 0,
-														  36500 * EDUAI_DAY_MS);
+	older_ms =
+		eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(0), "older_than", 0, 36500 * EDUAI_DAY_MS);
+	before = eduai_core_now() - 1000 * older_ms;
 	read_states(PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1), wanted);
 	eduai_core_enter(&saved);
 	for (size_t i = 0; i < lengthof(finals); i++)
@@ -417,6 +418,13 @@ eduai_forget_tasks(PG_FUNCTION_ARGS)
 			forgot += forget_batch(&g, before);
 		}
 	}
+	/* a fresh one may be waiting for its task to be enqueued */
+	SPI_connect();
+	if (PG_ARGISNULL(1))
+		while (eduai_queue_drop_unlinked_attachments(tenant, 1000 * Max(older_ms, EDUAI_DAY_MS),
+													 MOST_IN_BATCH) > 0)
+			CHECK_FOR_INTERRUPTS();
+	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_INT64(forgot);
 }

@@ -73,23 +73,33 @@ announce(const LaneName *name)
 	return a;
 }
 
-void
-eduai_queue_lane_ready(const LaneName *name, int64 key)
+/* Does the key follow what was announced last, of the same lane? */
+static bool
+extends_last(const LaneName *name, int64 key)
 {
-	eduai_queue_lane_ready_many(name, key, key);
+	const Announcement *a = nannouncements > 0 ? &announcements[nannouncements - 1] : NULL;
+
+	return a != NULL && !a->taken && a->last + 1 == key && a->lane != LANE_NONE &&
+		   a->subxact == GetCurrentSubTransactionId() &&
+		   eduai_queue_lanes->lanes[a->lane].hash ==
+			   eduai_queue_lane_hash(name->tenant, name->task_type, name->model, name->priority);
 }
 
 void
-eduai_queue_lane_ready_many(const LaneName *name, int64 first, int64 last)
+eduai_queue_lane_ready(const LaneName *name, int64 key)
 {
 	Announcement *a;
 
 	if (eduai_queue_lanes == NULL)
 		return;
+	if (extends_last(name, key))
+	{
+		announcements[nannouncements - 1].last = key;
+		return;
+	}
 	a = announce(name);
 	a->taken = false;
-	a->first = first;
-	a->last = last;
+	a->first = a->last = key;
 	if (a->by_gateway)
 		eduai_queue_wake_at_commit();
 }
@@ -248,27 +258,4 @@ eduai_queue_lane_key(int nth)
 		first_key = Max(eduai_queue_steady_us() * EDUAI_LANE_KEY_STEP, next_key);
 	next_key = first_key + nth + 1;
 	return first_key + nth;
-}
-
-int64
-eduai_queue_lane_oldest(char *const *task_types, int n)
-{
-	uint64 *words = palloc(sizeof(uint64) * Max(n, 1));
-	int64 oldest = PG_INT64_MAX;
-	LaneView *views;
-	int nviews;
-
-	if (eduai_queue_lanes == NULL || RecoveryInProgress())
-		return PG_INT64_MAX;
-	for (int i = 0; i < n; i++)
-		words[i] = eduai_queue_lane_word(task_types[i]);
-	(void) eduai_queue_lane_discover();
-	nviews = eduai_queue_lane_open(&views);
-	for (int v = 0; v < nviews; v++)
-		for (int i = 0; i < n; i++)
-			if (words[i] == views[v].task_type)
-				oldest = Min(oldest, views[v].ready_us);
-	pfree(words);
-	pfree(views);
-	return oldest;
 }

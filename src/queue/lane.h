@@ -70,12 +70,10 @@ typedef struct LaneName
 /*
  * This transaction made a task ready: it can be claimed when it commits, also
  * by COMMIT PREPARED; who waits for it is woken then.  Savepoints heeded.  SPI
- * connected, as the owner; so for the next two.  No-ops without preload.
+ * connected, as the owner; so for the next.  No-ops without preload.  Those of
+ * one call, with keys one after the other, are announced as one range.
  */
 extern void eduai_queue_lane_ready(const LaneName *name, int64 key);
-
-/* The same for many of one lane with keys first .. last, all of this call. */
-extern void eduai_queue_lane_ready_many(const LaneName *name, int64 first, int64 last);
 
 /*
  * This transaction took a ready task out of its lane (claimed, cancelled,
@@ -83,9 +81,6 @@ extern void eduai_queue_lane_ready_many(const LaneName *name, int64 first, int64
  * is rolled back.
  */
 extern void eduai_queue_lane_taken(const LaneName *name, int64 key);
-
-/* The oldest readiness in any lane of these types, steady us, INT64_MAX for none; a lower bound. */
-extern int64 eduai_queue_lane_oldest(char *const *task_types, int n);
 
 /*
  * For the dispatcher's sweep: looks for what no callback saw; SPI connected.

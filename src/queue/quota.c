@@ -295,9 +295,3 @@ eduai_queue_quota_release(const char *tenant, int n)
 {
 	change_of(place_of(tenant))->released += n;
 }
-
-int64
-eduai_queue_quota_count(const char *tenant)
-{
-	return table == NULL ? -1 : (int64) pg_atomic_read_u64(&place_of(tenant)->count);
-}

@@ -34,7 +34,4 @@ extern void eduai_queue_quota_release(const char *tenant, int n);
 /* Settles what prepared transactions did that have ended meanwhile; for the sweep. */
 extern void eduai_queue_quota_settle(void);
 
-/* The count as it stands, -1 when unknown. */
-extern int64 eduai_queue_quota_count(const char *tenant);
-
 #endif

@@ -35,8 +35,8 @@ PG_FUNCTION_INFO_V1(eduai_wait_task);
 PG_FUNCTION_INFO_V1(eduai_wait_tasks);
 PG_FUNCTION_INFO_V1(eduai_await_task);
 
-bool
-eduai_queue_is_final(const char *state)
+static bool
+is_final(const char *state)
 {
 	static const char *const finals[] = {"completed", "dead", "cancelled", "uncertain", "expired"};
 
@@ -73,7 +73,7 @@ look(const char *tenant, int64 task_id, Look *seen)
 	if (eduai_core_run_latest(&peek, args, NULL) > 0)
 	{
 		seen->found = true;
-		seen->final = eduai_queue_is_final(eduai_core_text(0, 1));
+		seen->final = is_final(eduai_core_text(0, 1));
 		seen->own = TransactionIdIsCurrentTransactionId(
 			DatumGetTransactionId(eduai_core_value(0, 2, &isnull)));
 	}

@@ -117,9 +117,10 @@ extern void eduai_queue_running_take_back(int64 task_id, int attempt);
 
 /*
  * The attempt ends with this transaction, which may fill its slot from now on,
- * others when it has committed.  No-op when it is unknown.  Call it
- * before its row is written, as the owner.  At the commit the dispatcher is
- * woken if somebody found no slot, or the attempt had a key.
+ * others when it has committed.  No-op when it is unknown.  As the owner; before
+ * its row is written, or after eduai_queue_running_load(): what was not loaded
+ * then, a rollback would not bring back.  At the commit the dispatcher is woken
+ * if somebody found no slot, or the attempt had a key.
  */
 extern void eduai_queue_running_end(int64 task_id, int attempt);
 

@@ -13,7 +13,4 @@
 	"t.result, t.error, t.progress, t.instance, t.cost_usd, t.enqueued_at, t.run_at, "   \
 	"t.started_at, t.finished_at, t.user_id, t.metadata)::eduai.task_status"
 
-/* Is it a final state? */
-extern bool eduai_queue_is_final(const char *state);
-
 #endif

@@ -83,6 +83,22 @@ SELECT eduai.cancel_task(:other), eduai.forget_tasks('0');
 RESET ROLE;
 SELECT pg_temp.rows('queue_history');
 
+-- one that no task refers to goes when it is older than a day, and only when every state is asked for
+SET ROLE regress_queue_history;
+SELECT eduai.attach('\x03', 'audio/wav') AS old, eduai.attach('\x04', 'audio/wav') AS fresh \gset
+SELECT eduai.attach('\x05', 'audio/wav') AS used \gset
+SELECT eduai.enqueue('custom', jsonb_build_object('a', jsonb_build_object('attachment', :'used'))) AS user_of_it \gset
+RESET ROLE;
+UPDATE eduai.attachment SET created_at = created_at - interval '25 h' WHERE attachment_id IN (:'old', :'used');
+SET ROLE regress_queue_history;
+SELECT eduai.forget_tasks('0', '{cancelled}'), eduai.forget_tasks('2 days');
+SELECT count(*) FROM unnest(ARRAY[:'old', :'fresh', :'used']::uuid[]) id, eduai.attachment(id);
+SELECT eduai.forget_tasks('0');
+SELECT id = :'old', id = :'fresh', id = :'used' FROM unnest(ARRAY[:'old', :'fresh', :'used']::uuid[]) id, eduai.attachment(id);
+SELECT eduai.cancel_task(:user_of_it), eduai.forget_tasks('0');
+RESET ROLE;
+DELETE FROM eduai.attachment WHERE attachment_id = :'fresh';
+
 -- more than a batch, and more that are kept than a batch, all at one moment
 SET ROLE regress_queue_history;
 SELECT count(eduai.cancel_task(eduai.enqueue('custom', '{}', 'critical', idempotency_key => 'many' || i))) FROM generate_series(1, 1500) i;
