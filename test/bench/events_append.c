@@ -22,11 +22,11 @@
 #include "bench.h"
 #include "floor.h"
 #include "load.h"
+#include "pgq.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -111,36 +111,6 @@ static const Load ways[WAYS] = {
 static const char *const way_names[WAYS] = {"INSERT into the floor", "append_event, FROM",
 											"append_event, SELECT", "pgq.insert_event"};
 
-/* A process that ticks PgQ's queue until it is ended; 0 when PgQ is not there. */
-static pid_t
-start_pgq(void)
-{
-	PGresult *result = PQexec(db, "CREATE EXTENSION pgq");
-	pid_t pid;
-
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		printf("pgq: skipped: %s", PQerrorMessage(db));
-		PQclear(result);
-		return 0;
-	}
-	PQclear(result);
-	run(db, "SELECT pgq.create_queue('bench')");
-	printf("pgq: version %s\n",
-		   ask(db, "SELECT extversion FROM pg_extension WHERE extname = 'pgq'"));
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-	{
-		PGconn *own = connect_db();
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;; usleep(100000))
-			run(own, "SELECT pgq.ticker()");
-	}
-	return pid;
-}
-
 typedef struct WayFigures
 {
 	Series rate[WAYS];
@@ -175,7 +145,7 @@ measure_one(void)
 {
 	static const int counts[] = {1, 8, 16, 32};
 	WayFigures figures[4];
-	pid_t ticker = start_pgq();
+	pid_t ticker = start_pgq(db);
 
 	for (int c = 0; c < 4; c++)
 		for (int way = 0; way < WAYS; way++)

@@ -27,6 +27,7 @@
 #include "bench.h"
 #include "floor.h"
 #include "peers.h"
+#include "pgq.h"
 #include "tasks.h"
 
 #include <inttypes.h>
@@ -34,7 +35,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,36 +95,6 @@ static const Load ways[WAYS] = {
 };
 static const char *const way_names[WAYS] = {"INSERT (floor)", "eduai.enqueue", "pgq.insert_event",
 											"graphile add_job", "pg-boss send"};
-
-/* A process that ticks PgQ's queue until it is ended; 0 when PgQ is not there. */
-static pid_t
-start_pgq(void)
-{
-	PGresult *result = PQexec(db, "CREATE EXTENSION pgq");
-	pid_t pid;
-
-	if (PQresultStatus(result) != PGRES_COMMAND_OK)
-	{
-		printf("pgq: skipped: %s", PQerrorMessage(db));
-		PQclear(result);
-		return 0;
-	}
-	PQclear(result);
-	run(db, "SELECT pgq.create_queue('bench')");
-	printf("pgq: version %s\n",
-		   ask(db, "SELECT extversion FROM pg_extension WHERE extname = 'pgq'"));
-	fflush(stdout);
-	pid = fork();
-	if (pid == 0)
-	{
-		PGconn *own = connect_db();
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;; usleep(100000))
-			run(own, "SELECT pgq.ticker()");
-	}
-	return pid;
-}
 
 static LoadResult
 enqueue_cell(int way, int clients, int round)
@@ -194,7 +164,7 @@ measure_enqueues(void)
 {
 	static const int counts[] = {8, 32};
 	WayFigures figures[2];
-	pid_t ticker = start_pgq();
+	pid_t ticker = start_pgq(db);
 	bool there[WAYS] = {true, true, ticker != 0, here[SIDE_GRAPHILE], here[SIDE_BOSS]};
 
 	run(db, "CREATE TABLE plain_task"
