@@ -109,6 +109,9 @@ CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idem
 -- dispatcher that made the last one, so that its successor can tell orphans;
 -- lease_ms is not null when an application's worker has it. plain: it has no
 -- on_result and no user_id, so that its completion need not read its request.
+-- request: where its row of task_request was when it was enqueued, which spares a
+-- look into that table's index; a restore or a rewrite of the table makes it wrong,
+-- so whoever follows it looks whose row it finds.
 -- Half of a page is left for the versions that claims make.
 CREATE TABLE eduai.task_live (
 	tenant_id text COLLATE "C" NOT NULL,
@@ -138,6 +141,7 @@ CREATE TABLE eduai.task_live (
 	progress jsonb,
 	held_key bigint,
 	plain boolean NOT NULL DEFAULT false,
+	request tid,
 	PRIMARY KEY (tenant_id, task_id)
 ) WITH (
 	fillfactor = 45,

@@ -51,7 +51,7 @@ typedef struct ClaimOrder
 	int64 lease_ms;
 } ClaimOrder;
 
-/* A claimed task; everything in a context of its own, which the caller deletes. */
+/* A claimed task; for the gateway in a context of its own, which the caller deletes. */
 typedef struct ClaimedTask
 {
 	MemoryContext context;

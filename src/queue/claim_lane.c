@@ -76,7 +76,10 @@ is_asked_for(const Claim *c, const ClaimPool *pool, const LiveTask *live)
 	return false;
 }
 
-/* what it was asked to do, in a context of its own; false when somebody has deleted that */
+/*
+ * What it was asked to do; false when somebody has deleted that.  The
+ * dispatcher's calls end one by one, so each has a context of its own.
+ */
 static bool
 read_request(Claim *c, const LiveTask *live)
 {
@@ -85,15 +88,17 @@ read_request(Claim *c, const LiveTask *live)
 	MemoryContext old;
 	bool found;
 
-	t->context = AllocSetContextCreate(c->parent, "eduai call", ALLOCSET_DEFAULT_SIZES);
+	t->context = c->order->by_gateway
+					 ? AllocSetContextCreate(c->parent, "eduai call", ALLOCSET_DEFAULT_SIZES)
+					 : c->parent;
 	old = MemoryContextSwitchTo(t->context);
-	found = eduai_queue_request_find(c->tasks, live->tenant, live->task_id, true, &asked);
+	found = eduai_queue_request_find(c->tasks, live->tenant, live->task_id, &live->request, true,
+									 &asked);
 	t->parents =
 		found && asked.has_parents ? eduai_queue_parents(live->tenant, live->task_id) : NULL;
 	MemoryContextSwitchTo(old);
 	if (!found)
 	{
-		MemoryContextDelete(t->context);
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("task %lld has no request and is not started", (long long) live->task_id),
@@ -104,9 +109,6 @@ read_request(Claim *c, const LiveTask *live)
 	t->timeout_ms = asked.timeout_ms;
 	t->payload = asked.payload;
 	t->metadata = asked.metadata;
-	MemoryContextSwitchTo(t->context);
-	t->parents = asked.has_parents ? eduai_queue_parents(live->tenant, live->task_id) : NULL;
-	MemoryContextSwitchTo(old);
 	return true;
 }
 
@@ -202,6 +204,7 @@ place(Claim *c, const ClaimPool *pool, LiveTask *live)
 			c->order->unroute(c->order->arg, &candidate, instance);
 		return ROW_PASSED;
 	}
+	eduai_queue_running_placed(&live->tuple->t_self);
 	say_taken(live);
 	fill_claimed(c, pool, live, instance);
 	c->got++;
@@ -211,17 +214,17 @@ place(Claim *c, const ClaimPool *pool, LiveTask *live)
 static RowEnd
 place_or_take_back(Claim *c, const ClaimPool *pool, LiveTask *live)
 {
+	const ClaimedTask *t = &c->claimed[c->got];
 	RowEnd end = ROW_PASSED;
 
 	EDUAI_PAUSE("claim-started");
 	if (read_request(c, live))
-	{
 		end = place(c, pool, live);
-		if (end != ROW_TAKEN)
-			MemoryContextDelete(c->claimed[c->got].context);
-	}
-	if (end != ROW_TAKEN)
-		eduai_queue_running_take_back(live->task_id, live->attempt + 1);
+	if (end == ROW_TAKEN)
+		return end;
+	if (t->context != c->parent)
+		MemoryContextDelete(t->context);
+	eduai_queue_running_take_back(live->task_id, live->attempt + 1);
 	return end;
 }
 
@@ -264,7 +267,7 @@ try_row(Claim *c, const ClaimPool *pool)
 		return ROW_PASSED;
 	if (!eduai_queue_lane_row_free(tuple))
 		return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask) ? ROW_LOCKED : ROW_PASSED;
-	eduai_queue_live_read(c->tasks, tuple, &live);
+	eduai_queue_live_read(c->scan.slot, &live);
 	if (!is_asked_for(c, pool, &live))
 		return ROW_PASSED;
 	return start(c, pool, &live);

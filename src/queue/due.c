@@ -205,7 +205,7 @@ wake(EduaiTasks *tasks, TupleTableSlot *slot)
 	LiveTask task;
 	LiveChange change = {0};
 
-	eduai_queue_live_read(tasks, ExecFetchSlotHeapTuple(slot, false, NULL), &task);
+	eduai_queue_live_read(slot, &task);
 	return eduai_queue_make_ready(tasks, &task, task.backoff ? eduai_core_now() : task.run_at,
 								  &change);
 }

@@ -225,7 +225,7 @@ eduai_queue_event_updated(EduaiTasks *tasks, const LiveTask *task, const LiveCha
 
 	if (event_type == NULL)
 		return;
-	eduai_queue_live_read(tasks, task->tuple, &now);
+	eduai_queue_live_read_tuple(tasks, task->tuple, &now);
 	s = say_live(&now, event_type);
 	s.instance = now.instance ? now.instance : now.worker_name;
 	if (strcmp(now.state, "running") == 0)

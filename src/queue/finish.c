@@ -32,9 +32,13 @@ find_running(EduaiTasks *tasks, TaskOutcome *o, Ending *e)
 		return false;
 	if (e->live.attempt != o->attempt || strcmp(e->live.state, "running") != 0)
 		return false;
+	if (o->by_worker && e->live.lease_ms == 0)
+		return false;
+	if (o->by_worker && e->live.worker_name != NULL)
+		(void) eduai_queue_worker_seen(o->tenant, e->live.worker_name, NULL);
 	/* of a plain task's completion nothing that its request says matters */
 	if (!(e->live.plain && o->end == ATTEMPT_COMPLETED) &&
-		!eduai_queue_request_find(tasks, o->tenant, o->task_id, false, &e->asked))
+		!eduai_queue_request_find(tasks, o->tenant, o->task_id, &e->live.request, false, &e->asked))
 		elog(ERROR, "the request of task %lld is gone", (long long) o->task_id);
 	o->tid = e->live.tuple->t_self;
 	e->used = e->live.attempt - e->live.attempt_base;

@@ -36,6 +36,7 @@ typedef struct TaskOutcome
 	ItemPointerData tid; /* where the row was when it was claimed or seen running */
 	int attempt;
 	AttemptEnd end;
+	bool by_worker;       /* an application's: the attempt must have a lease */
 	bool retry;           /* of a failure: may another attempt help? */
 	bool at_once;         /* of a failure: without backoff, elsewhere */
 	int64 retry_after_ms; /* the provider's wish, -1 for none */

@@ -122,7 +122,7 @@ look_at_parents(Adding *a)
 {
 	AskedTask asked;
 
-	if (!eduai_queue_request_find(a->tasks, a->tenant, a->task_id, false, &asked))
+	if (!eduai_queue_request_find(a->tasks, a->tenant, a->task_id, &a->task.request, false, &asked))
 		elog(ERROR, "the request of task %lld is gone", (long long) a->task_id);
 	a->failed = eduai_queue_parents_failed(a->tasks, a->tenant, a->parents,
 										   eduai_queue_parent_failure(asked.metadata), &a->awaited,

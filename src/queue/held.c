@@ -47,12 +47,11 @@ release_one(EduaiTasks *tasks, EduaiScan *scan, int64 hash)
 	eduai_core_scan_seek(scan, &key);
 	while (eduai_core_scan_next(scan, ForwardScanDirection))
 	{
-		HeapTuple tuple = ExecFetchSlotHeapTuple(scan->slot, false, NULL);
 		LiveTask task;
 
-		if (!eduai_queue_lane_row_free(tuple))
+		if (!eduai_queue_lane_row_free(ExecFetchSlotHeapTuple(scan->slot, false, NULL)))
 			continue;
-		eduai_queue_live_read(tasks, tuple, &task);
+		eduai_queue_live_read(scan->slot, &task);
 		if (put_back(tasks, &task))
 			return true;
 	}
@@ -94,7 +93,7 @@ next_hash(EduaiTasks *tasks, EduaiScan *scan, int64 *hash, bool *busy)
 	if (!eduai_core_scan_next(scan, ForwardScanDirection))
 		return false;
 	*hash = DatumGetInt64(scan->slot->tts_values[LIVE_HELD_KEY]);
-	eduai_queue_live_read(tasks, ExecFetchSlotHeapTuple(scan->slot, false, NULL), &task);
+	eduai_queue_live_read(scan->slot, &task);
 	*busy = eduai_queue_key_busy(task.tenant, task.concurrency_key);
 	return true;
 }

@@ -30,11 +30,12 @@ next_id(void)
 }
 
 static void
-insert_live(EduaiTasks *tasks, const TaskRequest *task, int64 task_id, int nth)
+insert_live(EduaiTasks *tasks, const TaskRequest *task, int64 task_id, ItemPointer request, int nth)
 {
 	LiveTask live;
 
 	eduai_queue_live_of_request(task, task_id, &live);
+	live.request = *request;
 	live.in_lane = strcmp(task->state, "ready") == 0;
 	if (live.in_lane)
 	{
@@ -71,11 +72,12 @@ int64
 eduai_queue_insert(EduaiTasks *tasks, const TaskRequest *task, int nth)
 {
 	int64 id = next_id();
+	ItemPointerData request;
 
-	eduai_queue_request_insert(tasks, task, id);
+	eduai_queue_request_insert(tasks, task, id, &request);
 	if (strcmp(task->state, "dead") == 0)
 		insert_dead(tasks, task, id);
 	else
-		insert_live(tasks, task, id, nth);
+		insert_live(tasks, task, id, &request, nth);
 	return id;
 }

@@ -144,7 +144,7 @@ read_blocks(EduaiTasks *tasks, BlockNumber blocks, int most, Orphan *orphans, in
 		{
 			LiveTask task;
 
-			eduai_queue_live_read(tasks, ExecFetchSlotHeapTuple(slot, false, NULL), &task);
+			eduai_queue_live_read(slot, &task);
 			put_orphan(&task, &orphans[found++]);
 		}
 	table_endscan(scan);

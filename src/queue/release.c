@@ -111,7 +111,7 @@ policy_of(Release *r, const char *tenant, int64 task_id)
 {
 	AskedTask asked;
 
-	if (!eduai_queue_request_find(r->tasks, tenant, task_id, false, &asked))
+	if (!eduai_queue_request_find(r->tasks, tenant, task_id, NULL, false, &asked))
 		return PARENT_FAILURE_RUN; /* nothing but the edge is left of it */
 	return eduai_queue_parent_failure(asked.metadata);
 }

@@ -41,8 +41,9 @@ typedef struct Note
 	SubTransactionId subxact;
 	int64 task_id;
 	int attempt;
-	uint64 key_hash; /* of NOTE_HELD */
-	int pool;        /* of NOTE_ENDED: whose slot it gives back, or RUNNING_NONE */
+	uint64 key_hash;       /* of NOTE_HELD */
+	ItemPointerData place; /* of NOTE_STARTED */
+	int pool;              /* of NOTE_ENDED: whose slot it gives back, or RUNNING_NONE */
 	bool critical;
 } Note;
 
@@ -154,6 +155,7 @@ commit_note(const Note *note)
 	else
 	{
 		entry->committed = true;
+		entry->place = note->place;
 		if (entry->lease_until_us != 0)
 			eduai_queue_lease_noted(eduai_queue_running_database_known(), entry->lease_until_us);
 	}
@@ -329,6 +331,28 @@ eduai_queue_running_start(const Attempt *attempt)
 	else
 		give_back(note);
 	return verdict;
+}
+
+void
+eduai_queue_running_placed(const ItemPointerData *place)
+{
+	Assert(notes != NULL && notes->kind == NOTE_STARTED);
+	notes->place = *place;
+}
+
+ItemPointerData
+eduai_queue_running_place(int64 task_id, int attempt)
+{
+	const RunningEntry *entry;
+	ItemPointerData place = {0};
+
+	(void) eduai_queue_running_database();
+	running_lock();
+	entry = eduai_queue_running_find(task_id, attempt);
+	if (entry != NULL)
+		place = entry->place;
+	running_unlock();
+	return place;
 }
 
 void

@@ -27,6 +27,7 @@
 #include "postgres.h"
 #include "queue/catalog.h"
 #include "queue/schedule.h"
+#include "storage/itemptr.h"
 
 /*
  * Before eduai_queue_lane_init(): what an abort gives back to its lane must be
@@ -111,6 +112,15 @@ typedef enum StartVerdict
 
 /* Takes the slot and the key for a task that this transaction is claiming. */
 extern StartVerdict eduai_queue_running_start(const Attempt *attempt);
+
+/* Where the row of the start that came last lies now; others know it from the commit on. */
+extern void eduai_queue_running_placed(const ItemPointerData *place);
+
+/*
+ * Where the row of an attempt lay when its claim committed: whoever goes there
+ * must look whose row it is.  Invalid when nobody knows.
+ */
+extern ItemPointerData eduai_queue_running_place(int64 task_id, int attempt);
 
 /* Takes back a start of this transaction, at once: the row was not free after all. */
 extern void eduai_queue_running_take_back(int64 task_id, int attempt);

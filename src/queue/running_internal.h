@@ -44,8 +44,9 @@ typedef struct RunningEntry
 	int worker;           /* RUNNING_NONE: the dispatcher, or forgotten */
 	int enders;           /* transactions that end it */
 	bool critical;
-	bool committed; /* its claim did */
-	bool lapsed;    /* lease_until_us: when it is returned again */
+	bool committed;        /* its claim did */
+	bool lapsed;           /* lease_until_us: when it is returned again */
+	ItemPointerData place; /* of its row when its claim committed; invalid: unknown */
 	char tenant[NAMEDATALEN];
 } RunningEntry;
 

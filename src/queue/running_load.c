@@ -23,16 +23,18 @@ typedef struct RunningRow
 	Attempt attempt;
 	char *task_type;
 	char *worker_name;
+	ItemPointerData place;
 } RunningRow;
 
 static RunningRow *
 read_rows(int *n)
 {
 	static EduaiPlan running = {
-		"SELECT tenant_id, task_id, attempt, task_type, priority, concurrency_key, lease_ms, worker_name "
+		"SELECT tenant_id, task_id, attempt, task_type, priority, concurrency_key, lease_ms, worker_name, ctid "
 		"FROM eduai.task_live WHERE state = 'running'",
 		0};
 	RunningRow *rows;
+	bool isnull;
 
 	*n = (int) eduai_core_run_latest(&running, NULL, NULL);
 	rows = palloc0(sizeof(RunningRow) * Max(*n, 1));
@@ -47,6 +49,7 @@ read_rows(int *n)
 		rows[i].attempt.lease_ms = eduai_core_int64(i, 7, 0);
 		rows[i].attempt.worker = RUNNING_NONE;
 		rows[i].worker_name = eduai_core_text(i, 8);
+		rows[i].place = *(ItemPointer) DatumGetPointer(eduai_core_value(i, 9, &isnull));
 	}
 	return rows;
 }
@@ -75,6 +78,7 @@ put_row(DatabasePlace *database, RunningRow *row)
 	if (entry == NULL)
 		return false;
 	entry->committed = true;
+	entry->place = row->place;
 	if (attempt->lease_ms > 0)
 	{
 		entry->lease_until_us = eduai_core_mono_us() + attempt->lease_ms * 1000;

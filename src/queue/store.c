@@ -21,6 +21,7 @@
 #include "queue/event.h"
 #include "queue/store_internal.h"
 #include "queue/task.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -120,8 +121,9 @@ eduai_queue_tasks_close(EduaiTasks *tasks)
 	eduai_queue_event_flush(tasks);
 	for (int i = 0; i < TASK_TABLES; i++)
 		eduai_core_scan_close(&tasks->scans[i]);
-	if (tasks->live_slot != NULL)
-		ExecDropSingleTupleTableSlot(tasks->live_slot);
+	for (int i = 0; i < TASK_TABLES; i++)
+		if (tasks->slots[i] != NULL)
+			ExecDropSingleTupleTableSlot(tasks->slots[i]);
 	/* locks are kept to the end of the transaction, as a statement's would be */
 	for (int i = 0; i < TASK_INDEXES; i++)
 		if (tasks->indexes[i] != NULL)
@@ -167,6 +169,54 @@ eduai_queue_tasks_find(EduaiTasks *tasks, TaskTable table, TaskIndex pkey, const
 	return eduai_core_scan_next(scan, ForwardScanDirection) ? scan->slot : NULL;
 }
 
+/* Does the table reach so far?  What it had once it keeps, but for a truncation by vacuum. */
+static bool
+has_block(EduaiTasks *tasks, TaskTable table, BlockNumber block)
+{
+	if (block >= tasks->blocks[table])
+		tasks->blocks[table] = RelationGetNumberOfBlocks(tasks->tables[table]);
+	return block < tasks->blocks[table];
+}
+
+static bool
+is_row_of(const TupleTableSlot *slot, const char *tenant, int64 task_id)
+{
+	text *its;
+	size_t length;
+
+	/* all three tables begin with tenant_id, task_id */
+	if (DatumGetInt64(slot->tts_values[1]) != task_id)
+		return false;
+	if (tenant == NULL)
+		return true;
+	its = DatumGetTextPP(slot->tts_values[0]);
+	length = strlen(tenant);
+	return VARSIZE_ANY_EXHDR(its) == length && memcmp(VARDATA_ANY(its), tenant, length) == 0;
+}
+
+TupleTableSlot *
+eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *place,
+					 const char *tenant, int64 task_id)
+{
+	Relation rel = eduai_queue_tasks_table(tasks, table);
+	TupleTableSlot *slot = tasks->slots[table];
+
+	if (place == NULL || !ItemPointerIsValid(place) ||
+		!has_block(tasks, table, ItemPointerGetBlockNumber(place)))
+		return NULL;
+	if (slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(tasks->context);
+
+		slot = tasks->slots[table] = table_slot_create(rel, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	if (!table_tuple_fetch_row_version(rel, (ItemPointer) place, SnapshotSelf, slot))
+		return NULL;
+	slot_getallattrs(slot);
+	return is_row_of(slot, tenant, task_id) ? slot : NULL;
+}
+
 static void
 put_text(Datum *value, bool *null, const char *text)
 {
@@ -207,7 +257,8 @@ enum
 };
 
 void
-eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_id)
+eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_id,
+						   ItemPointer place)
 {
 	Relation rel = eduai_queue_tasks_table(tasks, TABLE_REQUEST);
 	NameData owner;
@@ -242,6 +293,7 @@ eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_i
 	if (r->idempotency_key != NULL)
 		eduai_queue_tasks_enter(tasks, REQUEST_IDEMPOTENCY_KEY, &tuple->t_self, values, nulls,
 								false);
+	*place = tuple->t_self;
 	heap_freetuple(tuple);
 	eduai_queue_event_enqueued(tasks, r, task_id);
 }
@@ -253,11 +305,13 @@ text_of(const TupleTableSlot *slot, int column)
 }
 
 bool
-eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id, bool with_payload,
-						 AskedTask *asked)
+eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
+						 const ItemPointerData *place, bool with_payload, AskedTask *asked)
 {
-	TupleTableSlot *slot =
-		eduai_queue_tasks_find(tasks, TABLE_REQUEST, REQUEST_PKEY, tenant, task_id);
+	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, tenant, task_id);
+
+	if (slot == NULL)
+		slot = eduai_queue_tasks_find(tasks, TABLE_REQUEST, REQUEST_PKEY, tenant, task_id);
 
 	if (slot == NULL)
 		return false;

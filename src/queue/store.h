@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 #include "access/htup.h"
+#include "executor/tuptable.h"
 #include "queue/enqueue.h"
 #include "storage/itemptr.h"
 #include "utils/numeric.h"
@@ -54,6 +55,7 @@ typedef enum LiveColumn
 	LIVE_PROGRESS,
 	LIVE_HELD_KEY,
 	LIVE_PLAIN,
+	LIVE_REQUEST,
 	LIVE_COLUMNS
 } LiveColumn;
 
@@ -87,7 +89,8 @@ typedef struct LiveTask
 	Numeric cost_usd;
 	Jsonb *error;
 	Jsonb *progress;
-	bool plain; /* no on_result, no user_id: its end follows from this row alone */
+	bool plain;              /* no on_result, no user_id: its end follows from this row alone */
+	ItemPointerData request; /* where its request may be; invalid: nobody knows */
 } LiveTask;
 
 /* The row of a task; false when it does not live (or somebody else's enqueue is not committed). */
@@ -98,8 +101,9 @@ eduai_queue_live_find(EduaiTasks *tasks, const char *tenant, int64 task_id, Live
 extern bool eduai_queue_live_at(EduaiTasks *tasks, const ItemPointerData *tid, const char *tenant,
 								int64 task_id, LiveTask *task);
 
-/* Reads a tuple of task_live that somebody else has found; it is copied. */
-extern void eduai_queue_live_read(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task);
+/* Reads a row of task_live that somebody else has found; it is copied. */
+extern void eduai_queue_live_read(TupleTableSlot *slot, LiveTask *task);
+extern void eduai_queue_live_read_tuple(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task);
 
 /* What is to become of some columns. */
 typedef struct LiveChange
@@ -144,8 +148,9 @@ extern void eduai_queue_live_announce(const LiveTask *task);
 /* This transaction took it out of its lane, if it was ready there; before or after the write. */
 extern void eduai_queue_live_left(const LiveTask *task);
 
-extern void
-eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *request, int64 task_id);
+/* Sets *place to where the row is. */
+extern void eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *request, int64 task_id,
+									   ItemPointer place);
 
 /* What a task was asked to do. */
 typedef struct AskedTask
@@ -160,9 +165,13 @@ typedef struct AskedTask
 	Jsonb *metadata;
 } AskedTask;
 
-/* False when there is no such task.  The payload is read only if asked for. */
-extern bool eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
-									 bool with_payload, AskedTask *asked);
+/*
+ * False when there is no such task.  The payload is read only if asked for.
+ * "place" is where the row may be; NULL or invalid: nobody knows.
+ */
+extern bool
+eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
+						 const ItemPointerData *place, bool with_payload, AskedTask *asked);
 
 /* Does the task live?  Cheaper than eduai_queue_live_find(). */
 extern bool eduai_queue_lives(EduaiTasks *tasks, const char *tenant, int64 task_id);

@@ -39,9 +39,10 @@ struct EduaiTasks
 	Relation tables[TASK_TABLES];
 	Relation indexes[TASK_INDEXES];
 	IndexInfo *infos[TASK_INDEXES];
-	EduaiScan scans[TASK_TABLES]; /* of the primary keys */
-	TupleTableSlot *live_slot;    /* for rows found by their place */
-	struct TaskNotes *notes;      /* what event.c makes events of; NULL: nothing yet */
+	EduaiScan scans[TASK_TABLES];       /* of the primary keys */
+	TupleTableSlot *slots[TASK_TABLES]; /* for rows found by their place */
+	BlockNumber blocks[TASK_TABLES];    /* of the table, when last asked: places beyond are none */
+	struct TaskNotes *notes;            /* what event.c makes events of; NULL: nothing yet */
 };
 
 extern Relation eduai_queue_tasks_table(EduaiTasks *tasks, TaskTable table);
@@ -54,5 +55,10 @@ extern void eduai_queue_tasks_enter(EduaiTasks *tasks, TaskIndex which, ItemPoin
 /* The row by the primary key of its table, in a slot that lasts until the next call; NULL: none. */
 extern TupleTableSlot *eduai_queue_tasks_find(EduaiTasks *tasks, TaskTable table, TaskIndex pkey,
 											  const char *tenant, int64 task_id);
+
+/* The same by its place, if that is the task's row (tenant NULL: whoever's). */
+extern TupleTableSlot *
+eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *place,
+					 const char *tenant, int64 task_id);
 
 #endif

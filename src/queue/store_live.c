@@ -16,7 +16,6 @@
 #include "queue/lane.h"
 #include "queue/quota.h"
 #include "queue/store_internal.h"
-#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -70,10 +69,14 @@ read_columns(const Datum *values, const bool *nulls, LiveTask *t)
 	t->error = json_of(values, nulls, LIVE_ERROR);
 	t->progress = json_of(values, nulls, LIVE_PROGRESS);
 	t->plain = DatumGetBool(values[LIVE_PLAIN]);
+	if (nulls[LIVE_REQUEST])
+		ItemPointerSetInvalid(&t->request);
+	else
+		t->request = *(ItemPointer) DatumGetPointer(values[LIVE_REQUEST]);
 }
 
 void
-eduai_queue_live_read(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task)
+eduai_queue_live_read_tuple(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task)
 {
 	Datum values[LIVE_COLUMNS];
 	bool nulls[LIVE_COLUMNS];
@@ -84,8 +87,8 @@ eduai_queue_live_read(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task)
 	read_columns(values, nulls, task);
 }
 
-static void
-read_slot(TupleTableSlot *slot, LiveTask *task)
+void
+eduai_queue_live_read(TupleTableSlot *slot, LiveTask *task)
 {
 	slot_getallattrs(slot);
 	task->tuple = ExecCopySlotHeapTuple(slot);
@@ -100,7 +103,7 @@ eduai_queue_live_find(EduaiTasks *tasks, const char *tenant, int64 task_id, Live
 
 	if (slot == NULL)
 		return false;
-	read_slot(slot, task);
+	eduai_queue_live_read(slot, task);
 	return true;
 }
 
@@ -114,35 +117,12 @@ bool
 eduai_queue_live_at(EduaiTasks *tasks, const ItemPointerData *tid, const char *tenant,
 					int64 task_id, LiveTask *task)
 {
-	Relation rel = eduai_queue_tasks_table(tasks, TABLE_LIVE);
-	bool found;
+	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_LIVE, tid, tenant, task_id);
 
-	if (!ItemPointerIsValid(tid) ||
-		ItemPointerGetBlockNumber(tid) >= RelationGetNumberOfBlocks(rel))
+	if (slot == NULL)
 		return false;
-	if (tasks->live_slot == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(tasks->context);
-
-		tasks->live_slot = table_slot_create(rel, NULL);
-		MemoryContextSwitchTo(old);
-	}
-	ItemPointerCopy(tid, &tasks->live_slot->tts_tid);
-	if (!table_tuple_fetch_row_version(rel, (ItemPointer) tid, SnapshotSelf, tasks->live_slot))
-		return false;
-	slot_getallattrs(tasks->live_slot);
-	found = DatumGetInt64(tasks->live_slot->tts_values[LIVE_TASK_ID]) == task_id;
-	if (found && tenant != NULL)
-	{
-		char *its = TextDatumGetCString(tasks->live_slot->tts_values[LIVE_TENANT_ID]);
-
-		found = strcmp(its, tenant) == 0;
-		pfree(its);
-	}
-	if (found)
-		read_slot(tasks->live_slot, task);
-	ExecClearTuple(tasks->live_slot);
-	return found;
+	eduai_queue_live_read(slot, task);
+	return true;
 }
 
 /* ---- writing ---- */
@@ -317,6 +297,8 @@ eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *t)
 	put(values, nulls, LIVE_PROGRESS, t->progress == NULL, PointerGetDatum(t->progress));
 	put_int64(values, nulls, LIVE_HELD_KEY, 0);
 	put(values, nulls, LIVE_PLAIN, false, BoolGetDatum(t->plain));
+	put(values, nulls, LIVE_REQUEST, !ItemPointerIsValid(&t->request),
+		PointerGetDatum(&t->request));
 	t->tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	heap_insert(rel, t->tuple, GetCurrentCommandId(true), 0, NULL);
 	enter_indexes(tasks, &t->tuple->t_self, values, nulls, false);

@@ -24,9 +24,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#define MOST_BATCH       10000
-#define MOST_MESSAGE     2000 /* bytes */
-#define HANDLER_PATIENCE (2 * USECS_PER_SEC)
+#define MOST_BATCH   10000
+#define MOST_MESSAGE 2000 /* bytes */
 
 PG_FUNCTION_INFO_V1(eduai_complete_task);
 PG_FUNCTION_INFO_V1(eduai_complete_tasks);
@@ -34,58 +33,19 @@ PG_FUNCTION_INFO_V1(eduai_fail_task);
 
 /* ---- recording ---- */
 
-/* Finds where the rows of outcomes are; those whose attempt does not run are stale. Returns how many run. */
-static int
-find_running(TaskOutcome *outcomes, int n, TaskOutcome *found, int *places)
-{
-	EduaiTasks *tasks = eduai_queue_tasks_open();
-	int nfound = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		NamedAttempt attempt = {outcomes[i].tenant, outcomes[i].task_id, outcomes[i].attempt};
-		LiveTask live;
-
-		if (outcomes[i].status != FINISH_BUSY)
-			continue;
-		outcomes[i].status = FINISH_STALE;
-		if (!eduai_queue_attempt_find(tasks, &attempt, &live))
-			continue;
-		found[nfound] = outcomes[i];
-		found[nfound].tid = live.tuple->t_self;
-		places[nfound++] = i;
-	}
-	eduai_queue_tasks_close(tasks);
-	return nfound;
-}
-
-/*
- * Writes the outcomes; each comes back recorded or stale.  One that was held by
- * another transaction is looked for again once that has ended.
- */
+/* Writes the outcomes; each comes back recorded or stale: a session waits for whoever holds a task. */
 static void
 record(TaskOutcome *outcomes, int n)
 {
-	TaskOutcome *found = palloc(sizeof(TaskOutcome) * n);
-	int *places = palloc(sizeof(int) * n);
-	int64 begun_us = eduai_core_mono_us();
-	int nfound;
-
 	eduai_queue_running_load();
 	for (int i = 0; i < n; i++)
-		outcomes[i].status = FINISH_BUSY;
-	while ((nfound = find_running(outcomes, n, found, places)) > 0)
 	{
-		CHECK_FOR_INTERRUPTS();
-		eduai_queue_finish(found, nfound, false);
-		for (int i = 0; i < nfound; i++)
-		{
-			TaskOutcome *o = &outcomes[places[i]];
+		TaskOutcome *o = &outcomes[i];
 
-			o->status = found[i].status;
-			o->patience_over = eduai_core_mono_us() - begun_us > HANDLER_PATIENCE;
-		}
+		o->by_worker = true;
+		o->tid = eduai_queue_running_place(o->task_id, o->attempt);
 	}
+	eduai_queue_finish(outcomes, n, false);
 }
 
 static void
