@@ -112,24 +112,26 @@ CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idem
 -- request: where its row of task_request was when it was enqueued, which spares a
 -- look into that table's index; a restore or a rewrite of the table makes it wrong,
 -- so whoever follows it looks whose row it finds.
--- Half of a page is left for the versions that claims make.
+-- Half of a page is left for the versions that claims make. The columns of indexes
+-- come first: an update looks at each of them.
 CREATE TABLE eduai.task_live (
 	tenant_id text COLLATE "C" NOT NULL,
 	task_id bigint NOT NULL,
+	lane bigint,
+	ready_key bigint,
+	due_at timestamptz,
+	backoff boolean NOT NULL,
+	held boolean NOT NULL,
+	held_key bigint,
+	expires_at timestamptz,
+	unique_key text COLLATE "C",
 	task_type text COLLATE "C" NOT NULL,
 	model text COLLATE "C",
 	priority smallint NOT NULL,
 	state text COLLATE "C" NOT NULL CHECK (state IN ('waiting', 'scheduled', 'ready', 'running')),
 	attempt int NOT NULL,
 	attempt_base int NOT NULL,
-	lane bigint,
-	ready_key bigint,
 	run_at timestamptz NOT NULL,
-	due_at timestamptz,
-	backoff boolean NOT NULL,
-	held boolean NOT NULL,
-	expires_at timestamptz,
-	unique_key text COLLATE "C",
 	concurrency_key text COLLATE "C",
 	worker bigint,
 	worker_name text COLLATE "C",
@@ -139,7 +141,6 @@ CREATE TABLE eduai.task_live (
 	cost_usd numeric,
 	error jsonb,
 	progress jsonb,
-	held_key bigint,
 	plain boolean NOT NULL DEFAULT false,
 	request tid,
 	PRIMARY KEY (tenant_id, task_id)

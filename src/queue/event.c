@@ -246,8 +246,7 @@ eduai_queue_event_updated(EduaiTasks *tasks, const LiveTask *task, const LiveCha
 void
 eduai_queue_event_ended(EduaiTasks *tasks, const EndedRow *e)
 {
-	Said s = {.event_type = event_of_end(e->state),
-			  .tenant = e->tenant,
+	Said s = {.tenant = e->tenant,
 			  .task_id = e->task_id,
 			  .task_type = e->task_type,
 			  .priority = e->priority,
@@ -260,8 +259,10 @@ eduai_queue_event_ended(EduaiTasks *tasks, const EndedRow *e)
 			  .cost_usd = e->cost_usd,
 			  .error = e->error};
 
-	if (queue_events != EVENTS_OFF)
-		note(tasks, &s);
+	if (queue_events == EVENTS_OFF)
+		return;
+	s.event_type = event_of_end(e->state);
+	note(tasks, &s);
 }
 
 void

@@ -164,6 +164,7 @@ write_and_handle(EduaiTasks *tasks, Ending *e, TimestampTz now)
 
 	if (result != WRITE_DONE)
 		return result;
+	eduai_queue_ends_insert(tasks);
 	CommandCounterIncrement();
 	eduai_queue_follow_endings(&e, 1);
 	return eduai_queue_run_handler(e) ? WRITE_DONE : WRITE_HELD;
@@ -257,6 +258,7 @@ eduai_queue_finish(TaskOutcome *outcomes, int n, bool by_dispatcher)
 		if (outcomes[i].final && !(by_dispatcher && has_handler(e)))
 			final[nfinal++] = e;
 	}
+	eduai_queue_ends_insert(tasks);
 	eduai_queue_tasks_close(tasks);
 	CommandCounterIncrement();
 	if (nfinal > 0)

@@ -111,7 +111,7 @@ write_end(EduaiTasks *tasks, Ending *e, TimestampTz now)
 	end.cost_usd = sum(e->live.cost_usd, e->outcome->cost_usd);
 	end.result = e->result.result;
 	end.error = e->error;
-	eduai_queue_end_insert(tasks, &end);
+	eduai_queue_end_collect(tasks, &end);
 	return WRITE_DONE;
 }
 

@@ -118,6 +118,7 @@ eduai_queue_tasks_index(EduaiTasks *tasks, TaskIndex which)
 void
 eduai_queue_tasks_close(EduaiTasks *tasks)
 {
+	Assert(tasks->nends == 0);
 	eduai_queue_event_flush(tasks);
 	for (int i = 0; i < TASK_TABLES; i++)
 		eduai_core_scan_close(&tasks->scans[i]);
@@ -217,20 +218,6 @@ eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *
 	return is_row_of(slot, tenant, task_id) ? slot : NULL;
 }
 
-static void
-put_text(Datum *value, bool *null, const char *text)
-{
-	*null = text == NULL;
-	*value = text ? CStringGetTextDatum(text) : (Datum) 0;
-}
-
-static void
-put_time(Datum *value, bool *null, TimestampTz time)
-{
-	*null = time == 0;
-	*value = TimestampTzGetDatum(time);
-}
-
 /* ---- requests ---- */
 
 enum
@@ -274,17 +261,19 @@ eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_i
 	values[REQUEST_PRIORITY] = Int16GetDatum((int16) r->priority);
 	values[REQUEST_MAX_ATTEMPTS] = Int32GetDatum(r->max_attempts);
 	values[REQUEST_TIMEOUT_MS] = Int64GetDatum(r->timeout_ms);
-	put_text(&values[REQUEST_MODEL], &nulls[REQUEST_MODEL], r->model);
-	put_text(&values[REQUEST_USER_ID], &nulls[REQUEST_USER_ID], r->user_id);
+	eduai_queue_put_text(&values[REQUEST_MODEL], &nulls[REQUEST_MODEL], r->model);
+	eduai_queue_put_text(&values[REQUEST_USER_ID], &nulls[REQUEST_USER_ID], r->user_id);
 	values[REQUEST_OWNER] = NameGetDatum(&owner);
-	put_text(&values[REQUEST_ON_RESULT], &nulls[REQUEST_ON_RESULT], r->on_result);
-	put_text(&values[REQUEST_IDEMPOTENCY], &nulls[REQUEST_IDEMPOTENCY], r->idempotency_key);
-	put_text(&values[REQUEST_UNIQUE_KEY], &nulls[REQUEST_UNIQUE_KEY], r->unique_key);
-	put_text(&values[REQUEST_CONCURRENCY_KEY], &nulls[REQUEST_CONCURRENCY_KEY], r->concurrency_key);
+	eduai_queue_put_text(&values[REQUEST_ON_RESULT], &nulls[REQUEST_ON_RESULT], r->on_result);
+	eduai_queue_put_text(&values[REQUEST_IDEMPOTENCY], &nulls[REQUEST_IDEMPOTENCY],
+						 r->idempotency_key);
+	eduai_queue_put_text(&values[REQUEST_UNIQUE_KEY], &nulls[REQUEST_UNIQUE_KEY], r->unique_key);
+	eduai_queue_put_text(&values[REQUEST_CONCURRENCY_KEY], &nulls[REQUEST_CONCURRENCY_KEY],
+						 r->concurrency_key);
 	values[REQUEST_DEPENDS_ON] = PointerGetDatum(r->depends_on);
 	nulls[REQUEST_DEPENDS_ON] = !depends;
 	values[REQUEST_ENQUEUED_AT] = TimestampTzGetDatum(r->now);
-	put_time(&values[REQUEST_EXPIRES_AT], &nulls[REQUEST_EXPIRES_AT], r->expires_at);
+	eduai_queue_put_time(&values[REQUEST_EXPIRES_AT], &nulls[REQUEST_EXPIRES_AT], r->expires_at);
 	values[REQUEST_PAYLOAD] = JsonbPGetDatum(r->payload);
 	values[REQUEST_METADATA] = JsonbPGetDatum(r->metadata);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -324,88 +313,4 @@ eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
 	asked->payload = with_payload ? DatumGetJsonbPCopy(slot->tts_values[REQUEST_PAYLOAD]) : NULL;
 	asked->metadata = DatumGetJsonbPCopy(slot->tts_values[REQUEST_METADATA]);
 	return true;
-}
-
-/* ---- ends ---- */
-
-enum
-{
-	END_TENANT_ID,
-	END_TASK_ID,
-	END_TASK_TYPE,
-	END_PRIORITY,
-	END_STATE,
-	END_ATTEMPT,
-	END_RUN_AT,
-	END_STARTED_AT,
-	END_FINISHED_AT,
-	END_INSTANCE,
-	END_COST_USD,
-	END_RESULT,
-	END_ERROR,
-	END_PROGRESS,
-	END_COLUMNS
-};
-
-static void
-put_json(Datum *value, bool *null, const Jsonb *json)
-{
-	*null = json == NULL;
-	*value = PointerGetDatum(json);
-}
-
-char *
-eduai_queue_end_state(EduaiTasks *tasks, const char *tenant, int64 task_id)
-{
-	TupleTableSlot *slot = eduai_queue_tasks_find(tasks, TABLE_END, END_PKEY, tenant, task_id);
-
-	return slot == NULL ? NULL : text_of(slot, END_STATE);
-}
-
-void
-eduai_queue_end_of_live(const LiveTask *task, EndedRow *end)
-{
-	memset(end, 0, sizeof(*end));
-	end->tenant = task->tenant;
-	end->task_id = task->task_id;
-	end->task_type = task->task_type;
-	end->priority = task->priority;
-	end->attempt = task->attempt;
-	end->run_at = task->run_at;
-	end->started_at = task->started_at;
-	end->instance = task->instance;
-	end->cost_usd = task->cost_usd;
-	end->error = task->error;
-	end->progress = task->progress;
-}
-
-void
-eduai_queue_end_insert(EduaiTasks *tasks, const EndedRow *e)
-{
-	Relation rel = eduai_queue_tasks_table(tasks, TABLE_END);
-	Datum values[END_COLUMNS];
-	bool nulls[END_COLUMNS] = {0};
-	HeapTuple tuple;
-
-	values[END_TENANT_ID] = CStringGetTextDatum(e->tenant);
-	values[END_TASK_ID] = Int64GetDatum(e->task_id);
-	values[END_TASK_TYPE] = CStringGetTextDatum(e->task_type);
-	values[END_PRIORITY] = Int16GetDatum((int16) e->priority);
-	values[END_STATE] = CStringGetTextDatum(e->state);
-	values[END_ATTEMPT] = Int32GetDatum(e->attempt);
-	values[END_RUN_AT] = TimestampTzGetDatum(e->run_at);
-	put_time(&values[END_STARTED_AT], &nulls[END_STARTED_AT], e->started_at);
-	values[END_FINISHED_AT] = TimestampTzGetDatum(e->finished_at);
-	put_text(&values[END_INSTANCE], &nulls[END_INSTANCE], e->instance);
-	values[END_COST_USD] = NumericGetDatum(e->cost_usd);
-	nulls[END_COST_USD] = e->cost_usd == NULL;
-	put_json(&values[END_RESULT], &nulls[END_RESULT], e->result);
-	put_json(&values[END_ERROR], &nulls[END_ERROR], e->error);
-	put_json(&values[END_PROGRESS], &nulls[END_PROGRESS], e->progress);
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);
-	eduai_queue_tasks_enter(tasks, END_PKEY, &tuple->t_self, values, nulls, false);
-	eduai_queue_tasks_enter(tasks, END_BY_STATE, &tuple->t_self, values, nulls, false);
-	heap_freetuple(tuple);
-	eduai_queue_event_ended(tasks, e);
 }

@@ -30,20 +30,21 @@ typedef enum LiveColumn
 {
 	LIVE_TENANT_ID,
 	LIVE_TASK_ID,
+	LIVE_LANE,
+	LIVE_READY_KEY,
+	LIVE_DUE_AT,
+	LIVE_BACKOFF,
+	LIVE_HELD,
+	LIVE_HELD_KEY,
+	LIVE_EXPIRES_AT,
+	LIVE_UNIQUE_KEY,
 	LIVE_TASK_TYPE,
 	LIVE_MODEL,
 	LIVE_PRIORITY,
 	LIVE_STATE,
 	LIVE_ATTEMPT,
 	LIVE_ATTEMPT_BASE,
-	LIVE_LANE,
-	LIVE_READY_KEY,
 	LIVE_RUN_AT,
-	LIVE_DUE_AT,
-	LIVE_BACKOFF,
-	LIVE_HELD,
-	LIVE_EXPIRES_AT,
-	LIVE_UNIQUE_KEY,
 	LIVE_CONCURRENCY_KEY,
 	LIVE_WORKER,
 	LIVE_WORKER_NAME,
@@ -53,7 +54,6 @@ typedef enum LiveColumn
 	LIVE_COST_USD,
 	LIVE_ERROR,
 	LIVE_PROGRESS,
-	LIVE_HELD_KEY,
 	LIVE_PLAIN,
 	LIVE_REQUEST,
 	LIVE_COLUMNS
@@ -199,6 +199,10 @@ typedef struct EndedRow
 } EndedRow;
 
 extern void eduai_queue_end_insert(EduaiTasks *tasks, const EndedRow *end);
+
+/* The same for many: nobody sees them before ends_insert(), which must come before the close. */
+extern void eduai_queue_end_collect(EduaiTasks *tasks, const EndedRow *end);
+extern void eduai_queue_ends_insert(EduaiTasks *tasks);
 
 /* Fills what carries over from the live row. */
 extern void eduai_queue_end_of_live(const LiveTask *task, EndedRow *end);

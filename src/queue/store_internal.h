@@ -1,5 +1,5 @@
 /*
- * store_internal.h: between store.c (tables, requests, ends) and store_live.c.
+ * store_internal.h: between store.c (tables, requests), store_live.c and store_end.c.
  */
 #ifndef EDUAI_QUEUE_STORE_INTERNAL_H
 #define EDUAI_QUEUE_STORE_INTERNAL_H
@@ -7,6 +7,8 @@
 #include "core/heap.h"
 #include "nodes/execnodes.h"
 #include "queue/store.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 typedef enum TaskTable
 {
@@ -42,7 +44,9 @@ struct EduaiTasks
 	EduaiScan scans[TASK_TABLES];       /* of the primary keys */
 	TupleTableSlot *slots[TASK_TABLES]; /* for rows found by their place */
 	BlockNumber blocks[TASK_TABLES];    /* of the table, when last asked: places beyond are none */
-	struct TaskNotes *notes;            /* what event.c makes events of; NULL: nothing yet */
+	TupleTableSlot **ends;              /* rows of task_end that are to be written */
+	int nends;
+	struct TaskNotes *notes; /* what event.c makes events of; NULL: nothing yet */
 };
 
 extern Relation eduai_queue_tasks_table(EduaiTasks *tasks, TaskTable table);
@@ -60,5 +64,20 @@ extern TupleTableSlot *eduai_queue_tasks_find(EduaiTasks *tasks, TaskTable table
 extern TupleTableSlot *
 eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *place,
 					 const char *tenant, int64 task_id);
+
+/* Columns that may be null. */
+static inline void
+eduai_queue_put_text(Datum *value, bool *null, const char *text)
+{
+	*null = text == NULL;
+	*value = text ? CStringGetTextDatum(text) : (Datum) 0;
+}
+
+static inline void
+eduai_queue_put_time(Datum *value, bool *null, TimestampTz time)
+{
+	*null = time == 0;
+	*value = TimestampTzGetDatum(time);
+}
 
 #endif

@@ -5,8 +5,8 @@
  * The load: feeders add batches of 50 as long as fewer than so many tasks wait;
  * workers claim and complete batches of 50 as fast as they can; two clients
  * enqueue single tasks by a timetable, and how long each of those takes from
- * the moment it was due is what an application would have waited.  After some
- * time without (before) a session holds, for HOLD seconds each (during):
+ * the moment it was due is what an application would have waited.  Between two
+ * times without (before, after) a session holds, for HOLD seconds each (during):
  *   snapshot  a REPEATABLE READ transaction with its snapshot;
  *   xid       an idle transaction with a transaction id;
  *   pg_dump   pg_dump of this database, whose output is read slowly.
@@ -14,9 +14,10 @@
  * The contrast is a table that is claimed with FOR UPDATE SKIP LOCKED and
  * deleted from at completion, under the same load and the same holds, by turns.
  *
- * Figures: completions in each second, their median before and during and its
- * ratio; the longest enqueue; the dead tuples when the hold ends, and after a
- * VACUUM then.
+ * Figures: completions in each second, their median before, during and after,
+ * and the ratio of the second to the mean of the others (disks and growing
+ * tables make any load slower with time, held or not); the longest enqueue; the
+ * dead tuples when the hold ends, and after a VACUUM at the end.
  */
 #include "bench.h"
 #include "floor.h"
@@ -372,16 +373,24 @@ report(const char *when, double middle, double least, const Waits *waits)
 		   when, middle, least, waits->n, waits->p50_ms, waits->p99_ms, waits->longest_ms);
 }
 
-static double
-measure(int hold, const Side *side, int before_s, int hold_s)
+enum
+{
+	BEFORE,
+	DURING,
+	AFTER,
+	PHASES
+};
+static const char *const phase_names[PHASES] = {"before", "during", "after"};
+
+static void
+measure(int hold, const Side *side, int free_s, int hold_s)
 {
 	pid_t pids[FEEDERS + WORKERS];
 	int n = 0;
-	int64_t times[3];
-	double middle[2];
-	double least[2];
+	int64_t times[PHASES + 1];
+	double middle[PHASES];
+	double least[PHASES];
 	Pressure *probes;
-	Waits waits;
 	Held held;
 
 	printf("  %s\n", side->name);
@@ -393,40 +402,47 @@ measure(int hold, const Side *side, int before_s, int hold_s)
 		pids[n++] = start(work, side, i);
 	probes = start_probes(side);
 	usleep(WARM_US);
-	times[0] = wall_us();
-	middle[0] = watch(before_s, &least[0]);
-	times[1] = wall_us();
+	times[BEFORE] = wall_us();
+	middle[BEFORE] = watch(free_s, &least[BEFORE]);
+	times[DURING] = wall_us();
 	held = start_hold(hold);
-	middle[1] = watch(hold_s, &least[1]);
-	times[2] = wall_us();
+	middle[DURING] = watch(hold_s, &least[DURING]);
+	times[AFTER] = wall_us();
+	print_dead(side, "still held");
+	end_hold(&held);
+	/* counting the dead took a while: the clock of "after" starts behind it */
+	times[AFTER + 1] = wall_us();
+	middle[AFTER] = watch(free_s, &least[AFTER]);
 	pressure_stop(probes);
 	__atomic_store_n(&shared->stop, 1, __ATOMIC_SEQ_CST);
 	for (int i = 0; i < n; i++)
 		waitpid(pids[i], NULL, 0);
-	waits = pressure_waits(probes, 0, PROBES, times[0], times[1]);
-	report("before", middle[0], least[0], &waits);
-	waits = pressure_waits(probes, 0, PROBES, times[1], times[2]);
-	report("during", middle[1], least[1], &waits);
-	printf("    during / before %.2f\n", middle[1] / middle[0]);
-	print_dead(side, "still held");
-	end_hold(&held);
+	for (int phase = 0; phase < PHASES; phase++)
+	{
+		Waits waits = phase == AFTER
+						  ? pressure_waits(probes, 0, PROBES, times[PHASES], wall_us())
+						  : pressure_waits(probes, 0, PROBES, times[phase], times[phase + 1]);
+
+		report(phase_names[phase], middle[phase], least[phase], &waits);
+	}
+	printf("    during / mean of before and after %.2f\n",
+		   2 * middle[DURING] / (middle[BEFORE] + middle[AFTER]));
 	vacuum(side);
 	print_dead(side, "vacuumed");
 	pressure_free(probes);
-	return middle[1] / middle[0];
 }
 
 int
 main(void)
 {
-	int before_s = env_int("BEFORE", 30);
+	int free_s = env_int("FREE", 30);
 	int hold_s = env_int("HOLD", 60);
 	PGresult *result;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (before_s < 1 || hold_s < 1 || before_s > MAX_SECONDS || hold_s > MAX_SECONDS)
-		fail("BEFORE and HOLD are 1 to %d seconds", MAX_SECONDS);
-	printf("command: make bench BENCH=queue_held BEFORE=%d HOLD=%d\n", before_s, hold_s);
+	if (free_s < 1 || hold_s < 1 || free_s > MAX_SECONDS || hold_s > MAX_SECONDS)
+		fail("FREE and HOLD are 1 to %d seconds", MAX_SECONDS);
+	printf("command: make bench BENCH=queue_held FREE=%d HOLD=%d\n", free_s, hold_s);
 	printf("load: %d feeders and %d workers with batches of %d, at most %d waiting; %d clients"
 		   " enqueue %d a second each\n",
 		   FEEDERS, WORKERS, BATCH, MAX_WAITING, PROBES, PROBE_RATE);
@@ -440,9 +456,9 @@ main(void)
 	printf("dead tuples: %s\n", exact ? "counted by pgstattuple" : "as the statistics know them");
 	for (int hold = 0; hold < HOLDS; hold++)
 	{
-		printf("\n%s, %d s after %d s without\n", hold_names[hold], hold_s, before_s);
+		printf("\n%s, %d s between %d s without\n", hold_names[hold], hold_s, free_s);
 		for (int i = 0; i < SIDES; i++)
-			(void) measure(hold, &queues[hold % 2 == 0 ? i : SIDES - 1 - i], before_s, hold_s);
+			measure(hold, &queues[hold % 2 == 0 ? i : SIDES - 1 - i], free_s, hold_s);
 	}
 	drop_database(db);
 	return 0;
