@@ -204,7 +204,7 @@ place(Claim *c, const ClaimPool *pool, LiveTask *live)
 			c->order->unroute(c->order->arg, &candidate, instance);
 		return ROW_PASSED;
 	}
-	eduai_queue_running_placed(&live->tuple->t_self);
+	eduai_queue_running_placed(&live->tuple->t_self, c->claimed[c->got].timeout_ms);
 	say_taken(live);
 	fill_claimed(c, pool, live, instance);
 	c->got++;

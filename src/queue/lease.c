@@ -60,8 +60,10 @@ fail_lapsed(void *arg)
 			.retry = true,
 			.at_once = true,
 			.retry_after_ms = -1,
-			.code = "lease_lapsed",
-			.message = "the lease was over before the worker said what became of the task"};
+			.code = lapsed->timed_out ? "timeout_total" : "lease_lapsed",
+			.message = lapsed->timed_out
+						   ? "the attempt took longer than its timeout"
+						   : "the lease was over before the worker said what became of the task"};
 	}
 	/* what a session would wait for is tried again later */
 	if (!reap->by_dispatcher)
@@ -222,15 +224,20 @@ write_progress(const NamedAttempt *attempt, const Jsonb *progress)
 	CommandCounterIncrement();
 }
 
-static void
+/* Milliseconds that were granted. */
+static int64
 extend(const NamedAttempt *attempt, int64 lease_ms, const Jsonb *progress)
 {
+	int64 granted_ms = 0;
+
 	eduai_queue_running_load();
 	if (progress != NULL)
 		write_progress(attempt, progress);
-	if (!eduai_queue_attempt_runs(attempt->tenant, attempt->task_id, attempt->attempt) ||
-		!eduai_queue_lease_extend(attempt->task_id, attempt->attempt, lease_ms))
+	if (eduai_queue_attempt_runs(attempt->tenant, attempt->task_id, attempt->attempt))
+		granted_ms = eduai_queue_lease_extend(attempt->task_id, attempt->attempt, lease_ms);
+	if (granted_ms == 0)
 		eduai_queue_attempt_refuse(attempt);
+	return granted_ms;
 }
 
 Datum
@@ -249,7 +256,7 @@ eduai_extend_lease(PG_FUNCTION_ARGS)
 		check_progress(progress);
 	eduai_core_enter(&saved);
 	SPI_connect();
-	extend(&attempt, lease_ms, progress);
+	lease_ms = extend(&attempt, lease_ms, progress);
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_TIMESTAMPTZ(eduai_core_now() + lease_ms * 1000);

@@ -43,6 +43,7 @@ typedef struct Note
 	int attempt;
 	uint64 key_hash;       /* of NOTE_HELD */
 	ItemPointerData place; /* of NOTE_STARTED */
+	int64 limit_us;        /* likewise */
 	int pool;              /* of NOTE_ENDED: whose slot it gives back, or RUNNING_NONE */
 	bool critical;
 } Note;
@@ -156,6 +157,8 @@ commit_note(const Note *note)
 	{
 		entry->committed = true;
 		entry->place = note->place;
+		if (entry->lease_until_us != 0)
+			eduai_queue_lease_limit(entry, note->limit_us);
 		if (entry->lease_until_us != 0)
 			eduai_queue_lease_noted(eduai_queue_running_database_known(), entry->lease_until_us);
 	}
@@ -334,10 +337,11 @@ eduai_queue_running_start(const Attempt *attempt)
 }
 
 void
-eduai_queue_running_placed(const ItemPointerData *place)
+eduai_queue_running_placed(const ItemPointerData *place, int64 timeout_ms)
 {
 	Assert(notes != NULL && notes->kind == NOTE_STARTED);
 	notes->place = *place;
+	notes->limit_us = eduai_core_mono_us() + timeout_ms * 1000;
 }
 
 ItemPointerData

@@ -113,8 +113,11 @@ typedef enum StartVerdict
 /* Takes the slot and the key for a task that this transaction is claiming. */
 extern StartVerdict eduai_queue_running_start(const Attempt *attempt);
 
-/* Where the row of the start that came last lies now; others know it from the commit on. */
-extern void eduai_queue_running_placed(const ItemPointerData *place);
+/*
+ * Of the start that came last: where its row lies now, and how long its attempt
+ * may take, for which no lease is extended.  Both hold from the commit on.
+ */
+extern void eduai_queue_running_placed(const ItemPointerData *place, int64 timeout_ms);
 
 /*
  * Where the row of an attempt lay when its claim committed: whoever goes there
@@ -159,13 +162,18 @@ extern int eduai_queue_keys_freed(uint64 *hashes, int most, bool *overflow);
 
 /* ---- leases ---- */
 
-/* Extends a lease; its worker was seen.  False when the attempt does not run with a lease, or lapsed. */
-extern bool eduai_queue_lease_extend(int64 task_id, int attempt, int64 lease_ms);
+/*
+ * Extends a lease, at most to the end of the attempt's timeout; its worker was
+ * seen.  Returns for how many milliseconds: 0 when the attempt does not run with
+ * a lease, or lapsed.
+ */
+extern int64 eduai_queue_lease_extend(int64 task_id, int attempt, int64 lease_ms);
 
 typedef struct Lapsed
 {
 	int64 task_id;
 	int attempt;
+	bool timed_out; /* its timeout was over, not its lease alone */
 	char tenant[NAMEDATALEN];
 } Lapsed;
 

@@ -40,6 +40,7 @@ typedef struct RunningEntry
 	int32 key_next;       /* in its key's bucket */
 	uint64 key_hash;      /* 0: no concurrency key */
 	int64 lease_until_us; /* monotonic; 0: no lease */
+	int64 limit_us;       /* no lease goes beyond: the attempt's timeout; 0: none */
 	int pool;             /* RUNNING_NONE: its type is gone */
 	int worker;           /* RUNNING_NONE: the dispatcher, or forgotten */
 	int enders;           /* transactions that end it */
@@ -184,6 +185,8 @@ extern void eduai_queue_pools_subxact(SubTransactionId mine, SubTransactionId pa
 
 /* ---- running_lease.c: under the lock, exclusive ---- */
 
+/* The attempt's time is over at limit_us, and so is its lease. */
+extern void eduai_queue_lease_limit(RunningEntry *entry, int64 limit_us);
 extern void eduai_queue_lease_noted(DatabasePlace *database, int64 until_us);
 extern void eduai_queue_key_freed(Oid database, uint64 hash);
 

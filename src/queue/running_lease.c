@@ -31,28 +31,37 @@ eduai_queue_lease_noted(DatabasePlace *database, int64 until_us)
 	eduai_queue_running_want_wake();
 }
 
-bool
+void
+eduai_queue_lease_limit(RunningEntry *entry, int64 limit_us)
+{
+	entry->limit_us = limit_us;
+	entry->lease_until_us = Min(entry->lease_until_us, limit_us);
+}
+
+int64
 eduai_queue_lease_extend(int64 task_id, int attempt, int64 lease_ms)
 {
 	DatabasePlace *database = eduai_queue_running_database();
+	int64 now_us = eduai_core_mono_us();
+	int64 until_us = now_us + lease_ms * 1000;
 	RunningEntry *entry;
-	bool extended;
 
 	running_lock();
 	entry = eduai_queue_running_find(task_id, attempt);
-	extended = entry != NULL && entry->lease_until_us != 0 && !entry->lapsed;
-	if (extended)
+	if (entry == NULL || entry->lease_until_us == 0 || entry->lapsed)
+		until_us = 0;
+	else if (entry->limit_us != 0)
+		until_us = Min(until_us, entry->limit_us);
+	if (until_us > now_us)
 	{
-		int64 now_us = eduai_core_mono_us();
-
-		entry->lease_until_us = now_us + lease_ms * 1000;
-		eduai_queue_lease_noted(database, entry->lease_until_us);
+		entry->lease_until_us = until_us;
+		eduai_queue_lease_noted(database, until_us);
 		if (entry->worker != RUNNING_NONE)
 			eduai_queue_running->workers[entry->worker].last_seen_us = now_us;
 	}
 	running_unlock();
 	eduai_queue_running_wake();
-	return extended;
+	return Max(until_us - now_us, 0) / 1000;
 }
 
 /* Takes what is over; the earliest end of the others is the new bound. */
@@ -73,6 +82,7 @@ take_lapsed(DatabasePlace *database, Lapsed *lapsed, int most, int64 now, int64 
 		{
 			lapsed[n].task_id = entry->task_id;
 			lapsed[n].attempt = entry->attempt;
+			lapsed[n].timed_out = entry->limit_us != 0 && entry->limit_us <= now;
 			strlcpy(lapsed[n].tenant, entry->tenant, NAMEDATALEN);
 			n++;
 			entry->lapsed = true;

@@ -24,14 +24,16 @@ typedef struct RunningRow
 	char *task_type;
 	char *worker_name;
 	ItemPointerData place;
+	int64 timeout_ms;
 } RunningRow;
 
 static RunningRow *
 read_rows(int *n)
 {
 	static EduaiPlan running = {
-		"SELECT tenant_id, task_id, attempt, task_type, priority, concurrency_key, lease_ms, worker_name, ctid "
-		"FROM eduai.task_live WHERE state = 'running'",
+		"SELECT tenant_id, task_id, attempt, task_type, priority, concurrency_key, lease_ms, worker_name, ctid, "
+		"(SELECT r.timeout_ms FROM eduai.task_request r WHERE r.tenant_id = l.tenant_id AND r.task_id = l.task_id) "
+		"FROM eduai.task_live l WHERE state = 'running'",
 		0};
 	RunningRow *rows;
 	bool isnull;
@@ -50,6 +52,7 @@ read_rows(int *n)
 		rows[i].attempt.worker = RUNNING_NONE;
 		rows[i].worker_name = eduai_core_text(i, 8);
 		rows[i].place = *(ItemPointer) DatumGetPointer(eduai_core_value(i, 9, &isnull));
+		rows[i].timeout_ms = eduai_core_int64(i, 10, EDUAI_DAY_MS);
 	}
 	return rows;
 }
@@ -81,7 +84,10 @@ put_row(DatabasePlace *database, RunningRow *row)
 	entry->place = row->place;
 	if (attempt->lease_ms > 0)
 	{
-		entry->lease_until_us = eduai_core_mono_us() + attempt->lease_ms * 1000;
+		int64 now_us = eduai_core_mono_us();
+
+		entry->lease_until_us = now_us + attempt->lease_ms * 1000;
+		eduai_queue_lease_limit(entry, now_us + row->timeout_ms * 1000);
 		eduai_queue_lease_noted(database, entry->lease_until_us);
 	}
 	return true;

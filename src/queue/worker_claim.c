@@ -257,7 +257,7 @@ Datum
 eduai_claim_tasks(PG_FUNCTION_ARGS)
 {
 	ClaimCall call;
-	TimestampTz lease_until;
+	TimestampTz now;
 
 	eduai_core_require_preload("claim_tasks()");
 	PreventCommandIfReadOnly("claim_tasks()");
@@ -268,9 +268,10 @@ eduai_claim_tasks(PG_FUNCTION_ARGS)
 		AllocSetContextCreate(CurrentMemoryContext, "eduai claimed", ALLOCSET_DEFAULT_SIZES);
 	call.claimed = palloc(sizeof(ClaimedTask) * call.order.most);
 	look_or_wait(&call);
-	lease_until = eduai_core_now() + call.order.lease_ms * 1000;
+	now = eduai_core_now();
 	for (int i = 0; i < call.n; i++)
-		put_task((ReturnSetInfo *) fcinfo->resultinfo, &call.claimed[i], lease_until);
+		put_task((ReturnSetInfo *) fcinfo->resultinfo, &call.claimed[i],
+				 now + Min(call.order.lease_ms, call.claimed[i].timeout_ms) * 1000);
 	MemoryContextDelete(call.context);
 	return (Datum) 0;
 }

@@ -36,6 +36,18 @@ BEGIN
 		FROM eduai.claim_tasks('w', '{queue_workers}', lease => '1 min', wait => '1 s') c;
 	END LOOP;
 END $$;
+-- says that the worker lives until that is refused
+CREATE FUNCTION pg_temp.heartbeat(task bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	deadline timestamptz := clock_timestamp() + interval '30 s';
+BEGIN
+	WHILE clock_timestamp() < deadline LOOP
+		PERFORM eduai.extend_lease(task, 1, '1 min');
+	END LOOP;
+	RETURN 'for ever';
+EXCEPTION WHEN SQLSTATE 'UE009' THEN
+	RETURN 'to its end';
+END $$;
 SET ROLE regress_queue_workers;
 SET eduai.tenant = 'queue_workers';
 
@@ -103,7 +115,9 @@ SELECT eduai.complete_tasks('{}', '{}');
 -- heartbeats: with progress, which the task shows
 SELECT eduai.enqueue('queue_workers', '{}') AS i \gset
 SELECT count(*) FROM eduai.claim_tasks('w1', '{queue_workers}', lease => '2 s');
-SELECT eduai.extend_lease(:i, 1, '1 hour') BETWEEN now() + interval '59 min' AND clock_timestamp() + interval '1 hour';
+SELECT eduai.extend_lease(:i, 1, '4 min') BETWEEN now() + interval '239 s' AND clock_timestamp() + interval '4 min';
+-- not beyond the attempt's timeout of 5 minutes
+SELECT eduai.extend_lease(:i, 1, '1 hour') BETWEEN now() + interval '290 s' AND clock_timestamp() + interval '5 min';
 SELECT progress FROM eduai.get_task(:i);
 SELECT eduai.extend_lease(:i, 1, progress => '{"current": 2, "total": 10, "message": "page 2", "text": null}') > now();
 SELECT state, attempt, progress FROM eduai.get_task(:i);
@@ -113,6 +127,15 @@ ROLLBACK;
 SELECT progress FROM eduai.get_task(:i);
 SELECT eduai.complete_task(:i, 1);
 SELECT state, progress FROM eduai.get_task(:i);
+
+-- an attempt lasts no longer than its timeout, however often its worker is heard of
+SELECT eduai.enqueue('queue_workers', '{}', timeout => '500 ms') AS t \gset
+SELECT lease_until < clock_timestamp() + interval '501 ms' FROM eduai.claim_tasks('w1', '{queue_workers}', lease => '1 min');
+SELECT pg_temp.heartbeat(:t);
+SELECT task_id = :t, attempt FROM pg_temp.claim_one();
+SELECT error ->> 'code', error ->> 'message' FROM eduai.get_task(:t);
+-- the second attempt, too, has half a second only
+SELECT eduai.cancel_task(:t) IS NOT NULL;
 
 -- a transaction that rolls back, or a savepoint, claims and ends nothing
 SELECT eduai.enqueue('queue_workers', '{}') AS j \gset
