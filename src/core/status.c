@@ -34,9 +34,10 @@ typedef struct Problem
 
 struct EduaiHealth
 {
+	MemoryContext context; /* of what is said: reporters are called inside SPI */
 	int nsections;
 	const char *names[MAX_SECTIONS];
-	const Jsonb *sections[MAX_SECTIONS];
+	Jsonb *sections[MAX_SECTIONS];
 	List *problems; /* of Problem */
 };
 
@@ -72,13 +73,15 @@ eduai_core_health_section(EduaiHealth *health, const char *name, const Jsonb *se
 	if (health->nsections >= MAX_SECTIONS)
 		elog(ERROR, "too many sections of health");
 	health->names[health->nsections] = name;
-	health->sections[health->nsections++] = section;
+	health->sections[health->nsections] = MemoryContextAlloc(health->context, VARSIZE(section));
+	memcpy(health->sections[health->nsections++], section, VARSIZE(section));
 }
 
 void
 eduai_core_health_problem(EduaiHealth *health, const char *code, const char *severity, int64 since,
 						  const char *detail, const char *hint)
 {
+	MemoryContext caller = MemoryContextSwitchTo(health->context);
 	Problem *problem = palloc(sizeof(Problem));
 
 	problem->code = code;
@@ -87,6 +90,7 @@ eduai_core_health_problem(EduaiHealth *health, const char *code, const char *sev
 	problem->detail = pstrdup(detail);
 	problem->hint = hint ? pstrdup(hint) : NULL;
 	health->problems = lappend(health->problems, problem);
+	MemoryContextSwitchTo(caller);
 }
 
 char *
@@ -229,27 +233,24 @@ put_problems(EduaiJson *j, const EduaiHealth *health)
 	eduai_core_json_close_array(j);
 }
 
-/* runs all reporters; their allocations outlive SPI, in the caller's context */
+/* runs all reporters */
 static void
 collect(EduaiHealth *health)
 {
 	EduaiPrivilege saved;
-	MemoryContext caller = CurrentMemoryContext;
 
 	eduai_core_enter(&saved);
 	SPI_connect();
-	MemoryContextSwitchTo(caller);
 	for (int i = 0; i < nreporters; i++)
 		reporters[i](health);
 	SPI_finish();
-	MemoryContextSwitchTo(caller);
 	eduai_core_leave(&saved);
 }
 
 Datum
 eduai_health(PG_FUNCTION_ARGS)
 {
-	EduaiHealth health = {0};
+	EduaiHealth health = {.context = CurrentMemoryContext};
 	EduaiJson j;
 
 	eduai_core_json_begin(&j);
@@ -267,7 +268,7 @@ Datum
 eduai_health_problems(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	EduaiHealth health = {0};
+	EduaiHealth health = {.context = CurrentMemoryContext};
 	EduaiJson j;
 	ListCell *cell;
 
