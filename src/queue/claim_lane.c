@@ -16,6 +16,7 @@
 #include "core/clock.h"
 #include "core/pause.h"
 #include "core/worker.h"
+#include "miscadmin.h"
 #include "queue/claim_internal.h"
 #include "queue/dependency.h"
 #include "queue/running.h"
@@ -218,6 +219,7 @@ place_or_take_back(Claim *c, const ClaimPool *pool, LiveTask *live)
 	RowEnd end = ROW_PASSED;
 
 	EDUAI_PAUSE("claim-started");
+	CHECK_FOR_INTERRUPTS();
 	if (read_request(c, live))
 		end = place(c, pool, live);
 	if (end == ROW_TAKEN)

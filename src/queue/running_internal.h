@@ -185,7 +185,7 @@ extern void eduai_queue_pools_subxact(SubTransactionId mine, SubTransactionId pa
 
 /* ---- running_lease.c: under the lock, exclusive ---- */
 
-/* The attempt's time is over at limit_us, and so is its lease. */
+/* The attempt's time is over at limit_us (0: never), and so is its lease. */
 extern void eduai_queue_lease_limit(RunningEntry *entry, int64 limit_us);
 extern void eduai_queue_lease_noted(DatabasePlace *database, int64 until_us);
 extern void eduai_queue_key_freed(Oid database, uint64 hash);

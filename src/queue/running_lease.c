@@ -35,7 +35,8 @@ void
 eduai_queue_lease_limit(RunningEntry *entry, int64 limit_us)
 {
 	entry->limit_us = limit_us;
-	entry->lease_until_us = Min(entry->lease_until_us, limit_us);
+	if (limit_us != 0)
+		entry->lease_until_us = Min(entry->lease_until_us, limit_us);
 }
 
 int64
