@@ -66,6 +66,11 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 
+# Choices and simulations are the same on every platform: a compiler may fuse
+# a multiplication and an addition where the machine can, and round once less.
+src/gateway/balance.o src/gateway/balance_adaptive.o src/gateway/simulate.o \
+	src/gateway/simulate_world.o src/gateway/simulate_chance.o: CFLAGS += -ffp-contract=off
+
 # Objects are rebuilt when the server version or the flags change, headers
 # being seen to by the compiler's dependency files.
 BUILD_OPTIONS = $(VERSION) $(CC) $(CFLAGS) $(CPPFLAGS)
@@ -101,6 +106,7 @@ format:         ; @scripts/format.sh             ## apply clang-format to src/ a
 demo:           ; @scripts/demo.sh               ## a private server with the extension and a simulated provider
 demo-stop:      ; @scripts/demo-stop.sh          ## stop and remove the demo
 bench:          ; @scripts/bench.sh              ## the benchmarks of test/bench
+bench-balancer: ; @scripts/bench-balancer.sh     ## the balancing algorithms over ten scenarios, beside a clairvoyant
 soak:           ; @scripts/soak.sh               ## a long run under failures
 fuzz:           ; @scripts/fuzz.sh               ## the fuzzers of test/fuzz
 asan:           ; @scripts/asan.sh               ## regress and tap under AddressSanitizer
@@ -112,4 +118,4 @@ help:
 	@sed -n 's/^\([a-z0-9-]*\): *; @[^#]*## /  \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 
 FORCE:
-.PHONY: FORCE setup test lint format demo demo-stop bench soak fuzz asan valgrind test-fresh test-pg17 test-pg18 help
+.PHONY: FORCE setup test lint format demo demo-stop bench bench-balancer soak fuzz asan valgrind test-fresh test-pg17 test-pg18 help

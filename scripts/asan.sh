@@ -44,7 +44,7 @@ gcc -shared -fPIC -Wl,-z,initfirst -o "$WORK/first/first.so" "$WORK/first/first.
 
 # Under the name of the script, which a restart then runs again.
 install -d -o "$RUN_USER" "$WORK/reports"
-wrap_postgres "LD_PRELOAD='$(gcc -print-file-name=libasan.so) $WORK/first/first.so' \\
+wrap_postgres "LD_PRELOAD=\"$(gcc -print-file-name=libasan.so) $WORK/first/first.so\${LD_PRELOAD:+ \$LD_PRELOAD}\" \\
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:log_path=$WORK/reports/asan:detect_odr_violation=0 \\
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$WORK/reports/ubsan:abort_on_error=1 \\
 	exec -a \"\$0\" \"\$real\" \"\$@\""

@@ -18,7 +18,7 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 # "a|b" is satisfied by either and installs the first that the archive has.
 BASE='gcc libc6-dev make pkg-config|pkgconf postgresql-@ postgresql-server-dev-@ postgresql-@-cron
 	libcurl4-openssl-dev libssl-dev libzstd-dev zlib1g-dev libevent-dev libpq-dev util-linux perl curl'
-TEST='libipc-run-perl python3 python3-psycopg2 jq'
+TEST='libipc-run-perl python3 python3-psycopg2 jq openssl'
 LINT='clang-format-14|clang-format cppcheck shellcheck'
 BENCH='valgrind python3'
 FRESH='debootstrap'

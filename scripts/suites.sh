@@ -142,12 +142,22 @@ expect_something()
 	chmod -R a+rX "$WORK/tree/expected"
 }
 
+# make_master_key FILE: what eduai.master_key_file may name.
+make_master_key()
+{
+	[ ! -f "$1" ] || return 0
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	as_user sh -c 'umask 077; echo "test $(head -c 32 /dev/urandom | base64)" >"$1"' sh "$1"
+}
+
 # run_pg_regress NAME PROGRAM DATABASE ARGUMENT...
 run_pg_regress()
 {
 	local name=$1 program=$2 database=$3 status=0
 	shift 3
 	printf "eduai.database = '%s'\n" "$database" >"$WORK/$name.conf"
+	printf "eduai.master_key_file = '%s'\n" "$WORK/master.key" >>"$WORK/$name.conf"
+	make_master_key "$WORK/master.key"
 	cat ${EXTRA_CONF:+"$EXTRA_CONF"} </dev/null >>"$WORK/$name.conf"
 	chmod 644 "$WORK/$name.conf"
 	rm -rf "$WORK/tree/log" "$WORK/tree/regression.diffs"
@@ -211,7 +221,7 @@ suite_tap()
 		# TESTDIR is 15's name for what later versions call the other two.
 		export PG_REGRESS=$PG_PGXS/src/test/regress/pg_regress TESTDIR=$WORK/tree \
 			TESTDATADIR=$WORK/tree/tmp_check TESTLOGDIR=$WORK/tree/tmp_check/log PGPORT=65432
-		as_user timeout --foreground "$SUITE_LIMIT" perl "$WORK/tree/scripts/prove.pl" "${TAP_JOBS:-2}" "$PG_PGXS/src/test/perl" test/tap "${files[@]}"
+		as_user timeout --foreground "$SUITE_LIMIT" perl "$WORK/tree/scripts/prove.pl" "${TAP_JOBS:-3}" "$PG_PGXS/src/test/perl" test/tap "${files[@]}"
 	) >"$WORK/tap.log" 2>&1 </dev/null || status=$?
 	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/tap.log" || true
 	if [ "$status" -ne 0 ]; then show_tap_logs; fi

@@ -74,3 +74,17 @@ GRANT EXECUTE ON FUNCTION eduai.home(), eduai.allow_tenant(name, text),
 	eduai.disallow_tenant(name, text), eduai.stop_workers(), eduai.start_workers()
 	TO eduai_admin;
 GRANT SELECT ON eduai.tenant_binding TO eduai_admin;
+
+-- ---- seals ----
+
+CREATE OR REPLACE FUNCTION eduai.test_seal(secret bytea, context text) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'eduai_test_seal' LANGUAGE C STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION eduai.test_seal(bytea, text) IS
+'For tests: the secret sealed under the current master key for a context. Errors: 55000 unless eduai.test_mode is on, and without a usable master key. Role: superuser. Example: SELECT eduai.test_seal(''\x00ff'', ''a test'');';
+
+CREATE OR REPLACE FUNCTION eduai.test_unseal(sealed bytea, context text) RETURNS bytea
+	AS 'MODULE_PATHNAME', 'eduai_test_unseal' LANGUAGE C STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION eduai.test_unseal(bytea, text) IS
+'For tests: what was sealed for that context. Errors: 55000 unless eduai.test_mode is on, 22000 when it cannot be opened. Role: superuser. Example: SELECT eduai.test_unseal(eduai.test_seal(''\x00ff'', ''a test''), ''a test'');';
+
+REVOKE ALL ON FUNCTION eduai.test_seal(bytea, text), eduai.test_unseal(bytea, text) FROM PUBLIC;

@@ -16,11 +16,11 @@ COMMENT ON TABLE eduai.provider IS
 -- Not registered with pg_extension_config_dump: a dump never carries a key.
 CREATE TABLE eduai.provider_secret (
 	provider text PRIMARY KEY REFERENCES eduai.provider ON DELETE CASCADE,
-	api_key text NOT NULL
+	sealed bytea NOT NULL
 );
 
 COMMENT ON TABLE eduai.provider_secret IS
-'Literal keys of providers. Granted to nobody and not dumped, so that no dump carries a key.';
+'Literal keys of providers, sealed under the master key (eduai.master_key_file) for the provider''s name and base URL. Granted to nobody and not dumped, so that no dump carries a key. See eduai.reseal_secrets().';
 
 CREATE TABLE eduai.instance (
 	name text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 63),
@@ -83,3 +83,137 @@ CREATE INDEX provider_call_instance ON eduai.provider_call (instance, started_at
 ALTER TABLE eduai.provider_call ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON eduai.provider_call USING (tenant_id = eduai.current_tenant());
 SELECT pg_catalog.pg_extension_config_dump('eduai.provider_call', '');
+
+-- ---- routing ----
+
+CREATE TYPE eduai.routing AS (
+	instance text,
+	score double precision,
+	reason text,
+	fallbacks text[]
+);
+
+-- The latest decisions, while eduai.trace_routing is on. Not dumped.
+CREATE UNLOGGED TABLE eduai.routing_trace (
+	trace_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	task_id bigint NOT NULL,
+	attempt int NOT NULL,
+	at timestamptz NOT NULL,
+	decision jsonb NOT NULL
+);
+COMMENT ON TABLE eduai.routing_trace IS
+'The latest 10,000 choices of an instance while eduai.trace_routing is on: each with its inputs (the request in numbers, how the instances stood, the chance) and the order that it gave; all tenants together, nothing of a payload. Written by the dispatcher; not dumped.';
+COMMENT ON SEQUENCE eduai.routing_trace_trace_id_seq IS
+'Numbers of eduai.routing_trace; not dumped.';
+GRANT SELECT ON eduai.routing_trace TO eduai_admin;
+
+-- ---- how the instances stand ----
+
+CREATE TYPE eduai.instance_stand AS (name text, health text, breaker text, in_flight int,
+	requests bigint, successes bigint, failures bigint, avg_ms double precision,
+	p95_ms double precision, p99_ms double precision, tokens_in bigint, tokens_out bigint,
+	cost_usd numeric, score double precision, last_error text, last_checked_at timestamptz,
+	headroom double precision, last_called_at timestamptz);
+COMMENT ON TYPE eduai.instance_stand IS
+'How an instance stands; see eduai.instance_stands().';
+
+-- ---- budgets ----
+
+-- What the ledger needs for money. user_id is a learner's: erasure has to reach it.
+ALTER TABLE eduai.provider_call
+	ADD COLUMN user_id text,
+	ADD COLUMN task_type text,
+	ADD COLUMN tokens_cache_write bigint,
+	ADD COLUMN tokens_reasoning bigint,
+	ADD COLUMN images int,
+	ADD COLUMN audio_ms bigint,
+	ADD COLUMN bound_usd numeric,
+	ADD COLUMN counted_usd numeric;
+COMMENT ON COLUMN eduai.provider_call.bound_usd IS
+'What budgets reserved for the call: the most that it could cost. Null when no budget applied.';
+COMMENT ON COLUMN eduai.provider_call.counted_usd IS
+'What the call counts against budgets when that is not cost_usd: its bound, where nobody knows what it cost.';
+
+CREATE TYPE eduai.budget_period AS (
+	starts_at timestamptz,
+	ends_at timestamptz
+);
+
+CREATE SEQUENCE eduai.budget_id_seq AS bigint;
+
+-- As set_budget() was told. tenant_id is empty for providers, which are global;
+-- task_type is empty for all types. revision changes with each set_budget().
+CREATE TABLE eduai.budget (
+	tenant_id text COLLATE "C" NOT NULL,
+	scope text COLLATE "C" NOT NULL,
+	task_type text COLLATE "C" NOT NULL,
+	per interval NOT NULL,
+	budget_id bigint NOT NULL UNIQUE,
+	revision bigint NOT NULL,
+	usd numeric NOT NULL CHECK (usd >= 0),
+	on_exceeded text NOT NULL CHECK (on_exceeded IN ('defer', 'refuse', 'cheapest')),
+	PRIMARY KEY (tenant_id, scope, task_type, per)
+);
+COMMENT ON TABLE eduai.budget IS
+'Budgets of tenants, their users, and providers (tenant_id empty). Written by eduai.set_budget().';
+
+-- What follows is written by the dispatcher alone. A row: the budget is counted,
+-- in this time zone, and was seen in this revision.
+CREATE TABLE eduai.budget_counted (
+	tenant_id text COLLATE "C" NOT NULL,
+	budget_id bigint NOT NULL,
+	revision bigint NOT NULL,
+	per interval NOT NULL,
+	timezone text NOT NULL,
+	PRIMARY KEY (tenant_id, budget_id)
+);
+COMMENT ON TABLE eduai.budget_counted IS
+'The budgets that the dispatcher counts. Where a row is missing, what was spent is in the ledger alone.';
+
+-- user_id is empty but for budgets of each user.
+CREATE TABLE eduai.budget_spent (
+	tenant_id text COLLATE "C" NOT NULL,
+	budget_id bigint NOT NULL,
+	user_id text COLLATE "C" NOT NULL,
+	starts_at timestamptz NOT NULL,
+	usd numeric NOT NULL,
+	PRIMARY KEY (tenant_id, budget_id, user_id, starts_at)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0);
+COMMENT ON TABLE eduai.budget_spent IS
+'What was spent of a budget in a period, by user for those of each user. Changed in the commit that records the call.';
+
+CREATE TABLE eduai.budget_reservation (
+	tenant_id text COLLATE "C" NOT NULL,
+	task_id bigint NOT NULL,
+	attempt int NOT NULL,
+	user_id text COLLATE "C",
+	task_type text COLLATE "C" NOT NULL,
+	provider text COLLATE "C" NOT NULL,
+	instance text COLLATE "C" NOT NULL,
+	model text NOT NULL,
+	bound_usd numeric NOT NULL,
+	reserved_at timestamptz NOT NULL,
+	dispatcher bigint NOT NULL,
+	PRIMARY KEY (tenant_id, task_id, attempt)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 5000,
+	autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE eduai.budget_reservation IS
+'What the calls in flight may cost: a row for each to which a budget applies, from the commit that starts it to the one that records it.';
+
+ALTER TABLE eduai.budget ENABLE ROW LEVEL SECURITY;
+ALTER TABLE eduai.budget_counted ENABLE ROW LEVEL SECURITY;
+ALTER TABLE eduai.budget_spent ENABLE ROW LEVEL SECURITY;
+ALTER TABLE eduai.budget_reservation ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON eduai.budget USING (tenant_id = eduai.current_tenant());
+CREATE POLICY tenant ON eduai.budget_counted USING (tenant_id = eduai.current_tenant());
+CREATE POLICY tenant ON eduai.budget_spent USING (tenant_id = eduai.current_tenant());
+CREATE POLICY tenant ON eduai.budget_reservation USING (tenant_id = eduai.current_tenant());
+
+SELECT pg_catalog.pg_extension_config_dump('eduai.budget_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('eduai.budget', '');
+SELECT pg_catalog.pg_extension_config_dump('eduai.budget_counted', '');
+SELECT pg_catalog.pg_extension_config_dump('eduai.budget_spent', '');
+SELECT pg_catalog.pg_extension_config_dump('eduai.budget_reservation', '');

@@ -8,6 +8,7 @@
 #include "core/guard.h"
 #include "core/lock_room.h"
 #include "core/pause.h"
+#include "core/seal.h"
 #include "core/shmem.h"
 #include "core/status.h"
 #include "core/tenant.h"
@@ -25,5 +26,6 @@ eduai_core_init(void)
 	eduai_core_clock_init();
 	eduai_core_tenant_init();
 	eduai_core_status_init();
+	eduai_core_seal_init();
 	eduai_core_worker_init();
 }

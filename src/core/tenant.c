@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "core/tenant.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -54,7 +55,7 @@ eduai_core_tenant_init(void)
 	DefineCustomBoolVariable("eduai.require_tenant",
 							 "Refuse calls of sessions that did not set eduai.tenant.", NULL,
 							 &require_tenant, false, PGC_SUSET, 0, NULL, NULL, NULL);
-	CacheRegisterRelcacheCallback(forget_verdict_rel, (Datum) 0);
+	eduai_core_relcache_register(forget_verdict_rel);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, forget_verdict_sys, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, forget_verdict_sys, (Datum) 0);
 }

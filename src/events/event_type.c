@@ -7,7 +7,7 @@
 #include "core/json.h"
 #include "events/event_type.h"
 #include "events/event_type_cache.h"
-#include "events/json_schema.h"
+#include "core/json_schema.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
@@ -43,7 +43,7 @@ check_data(const char *event_type, const Jsonb *schema, const Jsonb *data)
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "eduai JSON Schema", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	EduaiViolation *violation = eduai_events_schema_violation(schema, data ? data : empty_object());
+	EduaiViolation *violation = eduai_core_schema_violation(schema, data ? data : empty_object());
 
 	if (violation)
 		refuse(event_type, violation);

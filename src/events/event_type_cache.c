@@ -23,6 +23,7 @@
 #include "common/hashfn.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "events/event_type_cache.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -52,7 +53,7 @@ on_relcache(Datum arg, Oid relid)
 void
 eduai_events_type_cache_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
+	eduai_core_relcache_register(on_relcache);
 }
 
 static uint32

@@ -8,7 +8,7 @@
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "events/event_type_cache.h"
-#include "events/json_schema.h"
+#include "core/json_schema.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -81,7 +81,7 @@ eduai_register_event_type(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 	{
 		args[2] = PG_GETARG_DATUM(2);
-		eduai_events_schema_require(PG_GETARG_JSONB_P(2));
+		eduai_core_schema_require(PG_GETARG_JSONB_P(2));
 	}
 	eduai_core_enter(&saved);
 	SPI_connect();

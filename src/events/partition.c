@@ -21,6 +21,7 @@
 #include "core/clock.h"
 #include "core/heap.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "events/partition.h"
 #include "events/partition_period.h"
 #include "events/projector.h"
@@ -440,5 +441,5 @@ void
 eduai_events_partition_init(void)
 {
 	eduai_events_period_init();
-	CacheRegisterRelcacheCallback(forget_list, (Datum) 0);
+	eduai_core_relcache_register(forget_list);
 }

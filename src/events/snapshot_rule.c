@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "core/tenant.h"
 #include "core/xact.h"
 #include "core/hooks.h"
@@ -135,7 +136,7 @@ eduai_events_snapshot_init(void)
 		.name = "snapshots", .rank = EDUAI_RANK_EVENTS, .wants = wants, .after = wake_when_due};
 
 	eduai_core_append_hooks_register(&hooks);
-	CacheRegisterRelcacheCallback(forget_rules, (Datum) 0);
+	eduai_core_relcache_register(forget_rules);
 	eduai_events_snapshot_fold_init();
 }
 

@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "gateway/analysis.h"
+#include "gateway/attachments.h"
 #include "gateway/parents.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
@@ -15,6 +17,10 @@
 #include "queue/enqueue.h"
 #include "utils/elog.h"
 #include "utils/memutils.h"
+
+#define MOST_RAW_BYTES (1024 * 1024) /* of a body that a result keeps on request */
+
+#define MIN_SECRET_BYTES 16
 
 typedef struct Kind
 {
@@ -28,8 +34,8 @@ typedef struct Kind
 static const Kind kinds[] = {
 	{"openai", &eduai_gateway_openai_adapter, true, true, true},
 	{"anthropic", &eduai_gateway_anthropic_adapter, false, false, false},
-	{"openrouter", &eduai_gateway_openrouter_adapter, true, false, false},
-	{"huggingface", &eduai_gateway_huggingface_adapter, true, false, true},
+	{"openrouter", &eduai_gateway_openrouter_adapter, true, true, true},
+	{"huggingface", &eduai_gateway_huggingface_adapter, true, true, true},
 	{"mock", &eduai_gateway_mock_adapter, true, true, true},
 };
 
@@ -48,6 +54,13 @@ eduai_gateway_adapter(const char *kind)
 	const Kind *found = find_kind(kind);
 
 	return found != NULL && found->adapter->build != NULL ? found->adapter : NULL;
+}
+
+const Adapter *
+eduai_gateway_adapter_of(const Provider *provider)
+{
+	return provider->webhook ? &eduai_gateway_webhook_adapter
+							 : eduai_gateway_adapter(provider->kind);
 }
 
 /* Types that applications define themselves and give to the gateway are chats. */
@@ -77,6 +90,7 @@ eduai_gateway_outcome_new(GatewayCall *call)
 	outcome->code = "internal_error";
 	outcome->retry_after_ms = -1;
 	outcome->first_byte_us = -1;
+	memset(&outcome->limits, 0xff, sizeof(outcome->limits)); /* -1 each */
 	outcome->cost_usd = int64_to_numeric(0);
 	MemoryContextSwitchTo(caller);
 	return outcome;
@@ -84,25 +98,55 @@ eduai_gateway_outcome_new(GatewayCall *call)
 
 /* ---- messages ---- */
 
-/* Replaces every occurrence of the key; providers echo what they refuse. */
+/* Every occurrence of the key in "text", which has no zero byte to end at, becomes "[key]". */
+static char *
+without_key(const char *text, size_t length, const char *key, size_t *clean_length)
+{
+	size_t key_length = strlen(key);
+	StringInfoData clean;
+	const char *found;
+
+	initStringInfo(&clean);
+	while ((found = memmem(text, length, key, key_length)) != NULL)
+	{
+		appendBinaryStringInfo(&clean, text, found - text);
+		appendStringInfoString(&clean, "[key]");
+		length -= found + key_length - text;
+		text = found + key_length;
+	}
+	appendBinaryStringInfo(&clean, text, length);
+	*clean_length = clean.len;
+	return clean.data;
+}
+
+/* Providers echo what they refuse. */
 static char *
 scrubbed(char *message, const char *key)
 {
-	size_t length = key != NULL ? strlen(key) : 0;
-	StringInfoData clean;
-	char *found;
+	size_t length;
 
-	if (length < 4 || strstr(message, key) == NULL)
+	if (key == NULL || strlen(key) < 4 || strstr(message, key) == NULL)
 		return message;
-	initStringInfo(&clean);
-	while ((found = strstr(message, key)) != NULL)
-	{
-		appendBinaryStringInfo(&clean, message, found - message);
-		appendStringInfoString(&clean, "[key]");
-		message = found + length;
-	}
-	appendStringInfoString(&clean, message);
-	return clean.data;
+	return without_key(message, strlen(message), key, &length);
+}
+
+/*
+ * A debugging proxy, or a provider that means ill, could have the key anywhere
+ * in its answer: none of it gets further.  Short keys are no secrets ("none",
+ * "ollama"), and words.
+ */
+static WireResponse
+without_echo(const WireResponse *response, const char *key)
+{
+	WireResponse clean = *response;
+
+	if (key == NULL || strlen(key) < MIN_SECRET_BYTES)
+		return clean;
+	if (memmem(response->body, response->body_length, key, strlen(key)) != NULL)
+		clean.body = without_key(response->body, response->body_length, key, &clean.body_length);
+	if (response->request_id != NULL && strstr(response->request_id, key) != NULL)
+		clean.request_id = NULL;
+	return clean;
 }
 
 /* One line: control characters become spaces. */
@@ -146,31 +190,53 @@ caught(const GatewayCall *call, CallOutcome *outcome, const char *doing)
 							   doing, unpack_sql_state(error->sqlerrcode));
 }
 
-bool
-eduai_gateway_payload_render(GatewayCall *call, CallOutcome *outcome)
+static bool
+render(GatewayCall *call, bool parents, bool attachments, CallOutcome *outcome)
 {
-	MemoryContext caller;
-	Jsonb *volatile rendered = NULL;
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+	Jsonb *volatile rendered = call->payload;
 
-	if (call->parents == NULL)
-		return true;
-	caller = MemoryContextSwitchTo(call->context);
 	PG_TRY();
 	{
-		rendered = eduai_gateway_render_parents(call->payload, call->parents, call->metadata,
-												eduai_queue_max_payload_bytes(), outcome);
+		if (parents)
+			rendered = eduai_gateway_render_parents(call->payload, call->parents, call->metadata,
+													eduai_queue_max_payload_bytes(), outcome);
+		if (rendered != NULL && attachments)
+			rendered = eduai_gateway_attachments_inline(call, rendered, outcome);
 	}
 	PG_CATCH();
 	{
-		caught(call, outcome, "fill in the results of its parents");
+		rendered = NULL;
+		caught(call, outcome, "fill in what the payload refers to");
 	}
 	PG_END_TRY();
 	if (rendered == NULL)
 		finish_message(call, outcome);
 	else
 		call->payload = rendered;
+	if (rendered != NULL && parents)
+		call->parents = NULL;
 	MemoryContextSwitchTo(caller);
 	return rendered != NULL;
+}
+
+bool
+eduai_gateway_parents_render(GatewayCall *call, CallOutcome *outcome)
+{
+	return call->parents == NULL || render(call, true, false, outcome);
+}
+
+bool
+eduai_gateway_payload_render(GatewayCall *call, CallOutcome *outcome)
+{
+	/* the receiver of a webhook gets references */
+	bool attachments =
+		!call->instance->provider->webhook && (eduai_gateway_mentions_attachments(call->payload) ||
+											   eduai_gateway_mentions_attachments(call->parents));
+
+	if (call->parents == NULL && !attachments)
+		return true;
+	return render(call, call->parents != NULL, attachments, outcome);
 }
 
 static void
@@ -200,7 +266,8 @@ static bool
 build(GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
 	const Provider *provider = call->instance->provider;
-	const Adapter *adapter = eduai_gateway_adapter(provider->kind);
+	const Adapter *adapter = eduai_gateway_adapter_of(provider);
+	Jsonb *payload = call->payload;
 
 	if (adapter == NULL)
 	{
@@ -215,24 +282,40 @@ build(GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 								   provider->key_error);
 		return false;
 	}
+	if (call->health_check)
+	{
+		eduai_gateway_health_request(call, adapter, request);
+		add_provider_headers(provider, request);
+		return true;
+	}
 	if (!eduai_core_json_is_object(call->payload))
 		return eduai_gateway_bad_payload(outcome, "the payload must be a JSON object");
+	if (!eduai_gateway_analysis_prepare(call, outcome))
+		return false;
+	/* what is refused elsewhere is refused there too, but it gets the task as it is */
+	if (provider->webhook)
+		call->payload = payload;
 	if (!adapter->build(call, request, outcome))
 		return false;
-	if (request->file == NULL && request->file_type == NULL)
+	if (request->file == NULL && request->file_type == NULL && request->nfields == 0)
 		eduai_gateway_add_header(request, "Content-Type", "application/json");
-	eduai_gateway_add_header(request, "Accept", "application/json");
+	if (request->accept == NULL)
+		request->accept = request->stream != STREAM_NONE ? "text/event-stream, application/json"
+														 : "application/json";
+	eduai_gateway_add_header(request, "Accept", request->accept);
 	add_provider_headers(provider, request);
 	return true;
 }
 
 bool
-eduai_gateway_request_build(GatewayCall *call, WireRequest *request, CallOutcome *outcome)
+eduai_gateway_request_build(GatewayCall *call, int64 now_unix, WireRequest *request,
+							CallOutcome *outcome)
 {
 	MemoryContext caller = MemoryContextSwitchTo(call->context);
 	volatile bool built = false;
 
 	memset(request, 0, sizeof(*request));
+	request->now_unix = now_unix;
 	PG_TRY();
 	{
 		built = build(call, request, outcome);
@@ -257,18 +340,54 @@ is_visible_ascii(const char *text)
 	return *text != '\0';
 }
 
+/*
+ * metadata.raw: the body as the provider sent it, for those who need what the
+ * result leaves out.  A long one, or one that is not JSON, only by its length.
+ */
+static void
+add_raw(const GatewayCall *call, const WireResponse *response, CallOutcome *outcome)
+{
+	bool wanted = false;
+	Jsonb *raw = NULL;
+	char *why;
+	EduaiJson j;
+
+	if (!eduai_core_json_bool(call->metadata, "raw", &wanted) || !wanted)
+		return;
+	if (response->body_length <= MOST_RAW_BYTES)
+		raw = eduai_gateway_parse_answer(response->body, response->body_length, &why);
+	eduai_core_json_begin(&j);
+	eduai_gateway_copy_pairs(&j, outcome->result, NULL);
+	if (raw != NULL)
+		eduai_core_json_put_json(&j, "raw", raw);
+	else
+		eduai_core_json_put_int(&j, "raw_bytes", response->body_length);
+	outcome->result = eduai_core_json_end(&j);
+}
+
 static void
 read_response(GatewayCall *call, const WireResponse *response, int64 now_unix, CallOutcome *outcome)
 {
-	const Kind *kind = find_kind(call->instance->provider->kind);
+	const Provider *provider = call->instance->provider;
+	const Kind *kind = find_kind(provider->kind);
+	const Adapter *adapter = provider->webhook ? &eduai_gateway_webhook_adapter
+							 : kind != NULL    ? kind->adapter
+											   : NULL;
 	Numeric given;
 
 	outcome->http_status = response->http_status;
 	outcome->cost_usd = NULL;
+	eduai_gateway_read_limits(response, now_unix, &outcome->limits);
 	if (response->request_id != NULL && is_visible_ascii(response->request_id))
 		outcome->request_id = eduai_gateway_clip(response->request_id, 200);
-	if (kind != NULL)
-		kind->adapter->read(call, response, now_unix, outcome);
+	if (call->health_check)
+		eduai_gateway_health_read(response, now_unix, outcome);
+	else if (eduai_gateway_analysis_prepare(call, outcome) && adapter != NULL)
+		adapter->read(call, response, now_unix, outcome);
+	if (outcome->verdict == CALL_COMPLETED && !call->health_check)
+		eduai_gateway_analysis_check(call, outcome);
+	if (outcome->verdict == CALL_COMPLETED && !call->health_check)
+		add_raw(call, response, outcome);
 	/* what was used was paid for, whatever became of the answer */
 	given = outcome->cost_usd;
 	outcome->cost_usd = given != NULL ? given : eduai_gateway_cost(call->instance, outcome);
@@ -283,7 +402,9 @@ eduai_gateway_response_read(GatewayCall *call, const WireResponse *response, int
 
 	PG_TRY();
 	{
-		read_response(call, response, now_unix, outcome);
+		WireResponse clean = without_echo(response, call->instance->provider->api_key);
+
+		read_response(call, &clean, now_unix, outcome);
 	}
 	PG_CATCH();
 	{

@@ -3,11 +3,12 @@
  *
  * System messages move to the top level, tool results become users' content
  * blocks, images become sources; parameters without a counterpart are left
- * out (docs/gateway.md lists them).  A request for JSON becomes an instruction
- * at the end of the system prompt.  Reading is in anthropic_read.c.
+ * out (docs/gateway.md lists them).  A JSON schema becomes output_config.format.
+ * Reading is in anthropic_read.c.
  */
 #include "postgres.h"
 
+#include "gateway/analysis.h"
 #include "gateway/anthropic.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
@@ -33,13 +34,28 @@ is_system(const Jsonb *message)
 	return role != NULL && (strcmp(role, "system") == 0 || strcmp(role, "developer") == 0);
 }
 
-static void
-append_json_instruction(StringInfo text, const Jsonb *payload)
+/*
+ * A schema goes to output_config, which makes the model keep to it; an
+ * instruction is what remains where there is none, where output_config cannot
+ * say it, or where the instance's option json_schema says that its model does
+ * not know output_config.
+ */
+static Jsonb *
+schema_for_output(const GatewayCall *call)
 {
-	Jsonb *format = eduai_core_json_child(payload, "response_format");
-	Jsonb *schema = eduai_core_json_child(eduai_core_json_child(format, "json_schema"), "schema");
+	Jsonb *schema = eduai_gateway_response_schema(call->payload);
 
-	if (!eduai_gateway_wants_json(payload))
+	if (!eduai_core_json_is_object(schema) || !eduai_gateway_knows_schemas(call->instance))
+		return NULL;
+	return eduai_gateway_plain_schema(schema);
+}
+
+static void
+append_json_instruction(StringInfo text, const GatewayCall *call)
+{
+	Jsonb *schema = eduai_gateway_response_schema(call->payload);
+
+	if (!eduai_gateway_wants_json(call->payload) || schema_for_output(call) != NULL)
 		return;
 	append_paragraph(text, "Answer with one JSON object and nothing else.");
 	if (schema != NULL)
@@ -48,7 +64,7 @@ append_json_instruction(StringInfo text, const Jsonb *payload)
 }
 
 static void
-put_system(EduaiJson *j, const Jsonb *payload, const Jsonb *messages)
+put_system(EduaiJson *j, const GatewayCall *call, const Jsonb *messages)
 {
 	StringInfoData text;
 
@@ -65,7 +81,7 @@ put_system(EduaiJson *j, const Jsonb *payload, const Jsonb *messages)
 			append_paragraph(&text,
 							 eduai_gateway_string(eduai_core_json_element(parts, k), "text"));
 	}
-	append_json_instruction(&text, payload);
+	append_json_instruction(&text, call);
 	if (text.len > 0)
 		eduai_core_json_put_text(j, "system", text.data);
 }
@@ -194,12 +210,34 @@ put_tools(EduaiJson *j, const Jsonb *payload)
 	put_tool_choice(j, payload);
 }
 
-/* ---- the request ---- */
+/* ---- answers that are data ---- */
 
 static void
-put_headers(const GatewayCall *call, WireRequest *request)
+put_output_config(EduaiJson *j, const GatewayCall *call)
 {
-	const Provider *provider = call->instance->provider;
+	static const char *const replaced[] = {"format", NULL};
+	Jsonb *given = eduai_core_json_child(call->payload, "output_config");
+	Jsonb *schema = schema_for_output(call);
+
+	if (schema == NULL && !eduai_core_json_is_object(given))
+		return;
+	eduai_core_json_open_object(j, "output_config");
+	eduai_gateway_copy_pairs(j, given, schema != NULL ? replaced : NULL);
+	if (schema != NULL)
+	{
+		eduai_core_json_open_object(j, "format");
+		eduai_core_json_put_text(j, "type", "json_schema");
+		eduai_core_json_put_json(j, "schema", schema);
+		eduai_core_json_close_object(j);
+	}
+	eduai_core_json_close_object(j);
+}
+
+/* ---- the request ---- */
+
+void
+eduai_gateway_anthropic_headers(const Provider *provider, WireRequest *request)
+{
 	char *version = eduai_gateway_string(provider->options, "anthropic_version");
 
 	if (provider->api_key != NULL)
@@ -227,17 +265,23 @@ build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 
 	if (messages == NULL)
 		return false;
-	put_headers(call, request);
+	eduai_gateway_anthropic_headers(call->instance->provider, request);
 	request->url = messages_url(call->instance->provider->base_url);
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "model", call->instance->model);
 	put_max_tokens(&j, call);
-	put_system(&j, call->payload, messages);
+	put_system(&j, call, messages);
 	if (!eduai_gateway_anthropic_messages(&j, messages, outcome))
 		return false;
 	put_sampling(&j, call->payload);
 	put_tools(&j, call->payload);
+	if (call->instance->stream)
+	{
+		request->stream = STREAM_ANTHROPIC;
+		eduai_core_json_put_bool(&j, "stream", true);
+	}
+	put_output_config(&j, call);
 	return eduai_gateway_set_body(request, eduai_core_json_end(&j), outcome);
 }
 

@@ -3,7 +3,7 @@
  *
  * Chat goes to the router's OpenAI-compatible path; embeddings and speech to
  * the hf-inference provider, whose requests and answers are its own: {inputs}
- * answered by bare vectors, and raw audio answered by {text}.  X-HF-Bill-To is
+ * answered by bare vectors or a picture's bytes, and raw audio by {text}.  X-HF-Bill-To is
  * an option header.  Usage may be absent and is then 0.
  */
 #include "postgres.h"
@@ -59,20 +59,6 @@ build_embeddings(const GatewayCall *call, WireRequest *request, CallOutcome *out
 	return eduai_gateway_set_body(request, eduai_core_json_end(&j), outcome);
 }
 
-/* Raw bytes: the body is the file. */
-static bool
-build_transcription(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
-{
-	if (!eduai_gateway_audio(call, request, outcome))
-		return false;
-	eduai_gateway_add_header(request, "Content-Type", request->file_type);
-	request->body = request->file;
-	request->body_length = request->file_length;
-	request->file = NULL;
-	request->url = inference_url(call, "");
-	return true;
-}
-
 static bool
 build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 {
@@ -80,7 +66,10 @@ build(const GatewayCall *call, WireRequest *request, CallOutcome *outcome)
 	if (strcmp(call->task_type, "embeddings") == 0)
 		return build_embeddings(call, request, outcome);
 	if (strcmp(call->task_type, "transcription") == 0)
-		return build_transcription(call, request, outcome);
+		return eduai_gateway_huggingface_transcription(call, inference_url(call, ""), request,
+													   outcome);
+	if (strcmp(call->task_type, "image_generation") == 0)
+		return eduai_gateway_huggingface_images(call, inference_url(call, ""), request, outcome);
 	return eduai_gateway_openai_chat(
 		call, psprintf("%s/v1/chat/completions", root_url(call->instance->provider->base_url)),
 		"max_tokens", request, outcome);
@@ -105,13 +94,31 @@ vectors_of(const Jsonb *body)
 	return eduai_core_json_child(eduai_core_json_end(&j), "data");
 }
 
+static bool
+is_picture(const WireResponse *response)
+{
+	return response->http_status >= 200 && response->http_status <= 299 &&
+		   response->content_type != NULL &&
+		   pg_strncasecmp(response->content_type, "image/", 6) == 0;
+}
+
 static void
 read_answer(const GatewayCall *call, const WireResponse *response, int64 now_unix,
 			CallOutcome *outcome)
 {
 	Jsonb *body;
 
-	if (strcmp(call->task_type, "embeddings") != 0 && strcmp(call->task_type, "transcription") != 0)
+	if (strcmp(call->task_type, "image_generation") == 0 && is_picture(response))
+	{
+		outcome->verdict = CALL_COMPLETED;
+		outcome->code = "ok";
+		outcome->model = call->instance->model;
+		eduai_gateway_read_image_bytes(call, response, outcome);
+		return;
+	}
+	if (strcmp(call->task_type, "embeddings") != 0 &&
+		strcmp(call->task_type, "transcription") != 0 &&
+		strcmp(call->task_type, "image_generation") != 0)
 	{
 		eduai_gateway_openai_read(call, response, now_unix, outcome);
 		return;
@@ -124,6 +131,9 @@ read_answer(const GatewayCall *call, const WireResponse *response, int64 now_uni
 	outcome->model = call->instance->model;
 	if (strcmp(call->task_type, "embeddings") == 0)
 		eduai_gateway_read_embeddings(call, vectors_of(body), outcome);
+	else if (strcmp(call->task_type, "image_generation") == 0)
+		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "invalid_answer",
+								   "the answer is not an image");
 	else
 		eduai_gateway_read_transcript(body, outcome);
 }

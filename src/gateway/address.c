@@ -8,10 +8,8 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
-
-#include "port/pg_bswap.h"
-
 #include "gateway/address.h"
+#include "port/pg_bswap.h"
 
 typedef struct Range4
 {
@@ -31,22 +29,34 @@ typedef struct Range6
 static const Range4 ranges4[] = {
 	{0x00000000, 8, ADDRESS_FORBIDDEN}, /* "this network": Linux connects it to itself */
 	{0x0A000000, 8, ADDRESS_PRIVATE},
-	{0x64400000, 10, ADDRESS_PRIVATE}, /* carrier-grade NAT */
+	{0x646464C8, 32, ADDRESS_FORBIDDEN}, /* 100.100.100.200: Alibaba's metadata */
+	{0x64400000, 10, ADDRESS_PRIVATE},   /* carrier-grade NAT */
 	{0x7F000000, 8, ADDRESS_LOOPBACK},
 	{0xA83F8110, 32, ADDRESS_FORBIDDEN}, /* 168.63.129.16: Azure's metadata */
 	{0xA9FE0000, 16, ADDRESS_FORBIDDEN}, /* link-local, 169.254.169.254 among it */
 	{0xAC100000, 12, ADDRESS_PRIVATE},
 	{0xC0000000, 24, ADDRESS_FORBIDDEN}, /* IETF protocol assignments */
+	{0xC0000200, 24, ADDRESS_FORBIDDEN}, /* documentation */
+	{0xC0586300, 24, ADDRESS_FORBIDDEN}, /* 6to4 relays */
 	{0xC0A80000, 16, ADDRESS_PRIVATE},
-	{0xC6120000, 15, ADDRESS_PRIVATE},  /* benchmarking */
-	{0xE0000000, 4, ADDRESS_FORBIDDEN}, /* multicast */
-	{0xF0000000, 4, ADDRESS_FORBIDDEN}, /* reserved, broadcast */
+	{0xC6120000, 15, ADDRESS_PRIVATE},   /* benchmarking */
+	{0xC6336400, 24, ADDRESS_FORBIDDEN}, /* documentation */
+	{0xCB007100, 24, ADDRESS_FORBIDDEN}, /* documentation */
+	{0xE0000000, 4, ADDRESS_FORBIDDEN},  /* multicast */
+	{0xF0000000, 4, ADDRESS_FORBIDDEN},  /* reserved, broadcast */
 };
 
 static const Range6 ranges6[] = {
 	{{0x00, 0x64, 0xFF, 0x9B, 0x00, 0x01}, 48, ADDRESS_FORBIDDEN}, /* local-use NAT64 */
-	{{0x01, 0x00}, 64, ADDRESS_FORBIDDEN},                         /* discard */
-	{{0x20, 0x01, 0x00, 0x00}, 32, ADDRESS_FORBIDDEN},             /* Teredo */
+	{{0x01, 0x00}, 32, ADDRESS_FORBIDDEN},                         /* discard, dummy */
+	{{0x20, 0x01, 0x00, 0x00}, 23, ADDRESS_FORBIDDEN},             /* IETF's; Teredo among them */
+	{{0x20, 0x01, 0x0D, 0xB8}, 32, ADDRESS_FORBIDDEN},             /* documentation */
+	{{0x3F, 0xFF}, 20, ADDRESS_FORBIDDEN},                         /* documentation */
+	{{0x5F, 0x00}, 16, ADDRESS_FORBIDDEN},                         /* segment routing */
+	/* metadata of clouds: Amazon's services (fd00:ec2::254), Oracle's, Google's */
+	{{0xFD, 0x00, 0x0E, 0xC2}, 32, ADDRESS_FORBIDDEN},
+	{{0xFD, 0x00, 0x00, 0xC1}, 32, ADDRESS_FORBIDDEN},
+	{{0xFD, 0x20, 0x00, 0xCE}, 32, ADDRESS_FORBIDDEN},
 	{{0xFC}, 7, ADDRESS_PRIVATE},
 	{{0xFE, 0x80}, 10, ADDRESS_FORBIDDEN}, /* link-local */
 	{{0xFE, 0xC0}, 10, ADDRESS_FORBIDDEN}, /* site-local */
@@ -64,6 +74,7 @@ typedef struct Embedding
 static const Embedding embeddings[] = {
 	{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF}, 96, 12}, /* mapped */
 	{{0}, 96, 12},                                        /* compatible; :: and ::1 come before */
+	{{0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF}, 96, 12},       /* translated */
 	{{0x00, 0x64, 0xFF, 0x9B}, 96, 12},                   /* NAT64 */
 	{{0x20, 0x02}, 16, 2},                                /* 6to4 */
 };

@@ -6,24 +6,19 @@
  * changes of all sessions are serialised by a lock on eduai.provider that its
  * readers do not notice.  Triggers on the tables tell the dispatchers.
  *
- * A literal key is never a parameter of a statement, which settings such as
- * auto_explain.log_nested_statements would print: it goes into its table
- * directly.  What fails while a key is among the arguments loses its context
- * lines (log_parameter_max_length_on_error) and hides the statement from the
- * server's log.
+ * A literal key is sealed before anything else happens to it, and goes into its
+ * table as that.  What fails while a key is among the arguments loses its
+ * context lines (log_parameter_max_length_on_error) and hides the statement
+ * from the server's log.
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/heapam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "core/json.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/seal.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "gateway/adapter.h"
@@ -39,7 +34,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(eduai_add_provider);
@@ -52,7 +46,7 @@ typedef struct NewProvider
 	char *kind;
 	char *base_url;
 	const char *key_ref;
-	char *api_key;
+	bytea *sealed; /* the literal; NULL for a reference or none */
 	Jsonb *options;
 } NewProvider;
 
@@ -66,6 +60,9 @@ static EduaiPlan upsert_provider = {
 
 static EduaiPlan delete_secret = {
 	"DELETE FROM eduai.provider_secret WHERE provider = $1", 1, {TEXTOID}};
+
+static EduaiPlan insert_secret = {
+	"INSERT INTO eduai.provider_secret (provider, sealed) VALUES ($1, $2)", 2, {TEXTOID, BYTEAOID}};
 
 static EduaiPlan delete_provider = {"DELETE FROM eduai.provider WHERE name = $1", 1, {TEXTOID}};
 
@@ -104,6 +101,21 @@ check_kind(const char *kind)
 						 "openai is for every compatible server.")));
 }
 
+/* What a webhook's tasks are signed with is its key. */
+static void
+check_webhook(const NewProvider *new)
+{
+	bool webhook = false;
+
+	(void) eduai_core_json_bool(new->options, "webhook", &webhook);
+	if (webhook && new->key_ref == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("provider \"%s\" has the option \"webhook\" and no key", new->name),
+			 errhint("Give the argument api_key: it is the secret that tasks are signed with.")));
+}
+
 static char *
 checked_base_url(FunctionCallInfo fcinfo, const NewProvider *new)
 {
@@ -138,20 +150,6 @@ check_instances(const NewProvider *new)
 }
 
 static void
-store_secret(const char *provider, const char *api_key)
-{
-	Oid relid = get_relname_relid("provider_secret", eduai_core_schema());
-	Relation rel = table_open(relid, RowExclusiveLock);
-	Datum values[2] = {CStringGetTextDatum(provider), CStringGetTextDatum(api_key)};
-	bool nulls[2] = {false, false};
-	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
-}
-
-static void
 write_provider(const NewProvider *new)
 {
 	Datum args[5];
@@ -167,14 +165,17 @@ write_provider(const NewProvider *new)
 	args[4] = JsonbPGetDatum(new->options);
 	(void) eduai_core_run(&upsert_provider, args, nulls);
 	(void) eduai_core_run(&delete_secret, args, NULL);
-	if (new->key_ref != NULL && strcmp(new->key_ref, "literal") == 0)
-		store_secret(new->name, new->api_key);
+	if (new->sealed == NULL)
+		return;
+	args[1] = PointerGetDatum(new->sealed);
+	(void) eduai_core_run(&insert_secret, args, NULL);
 }
 
 static void
 add_provider(FunctionCallInfo fcinfo)
 {
 	NewProvider new = {0};
+	char *api_key = NULL;
 	EduaiPrivilege saved;
 
 	new.name = text_arg(fcinfo, 0, "name");
@@ -183,12 +184,18 @@ add_provider(FunctionCallInfo fcinfo)
 	check_kind(new.kind);
 	if (!PG_ARGISNULL(3))
 	{
-		new.api_key = text_to_cstring(PG_GETARG_TEXT_PP(3));
-		new.key_ref = eduai_gateway_keyref_check(new.api_key);
+		api_key = text_to_cstring(PG_GETARG_TEXT_PP(3));
+		new.key_ref = eduai_gateway_keyref_check(api_key);
 	}
 	new.options = PG_ARGISNULL(4) ? eduai_core_json_parse("{}") : PG_GETARG_JSONB_P(4);
 	eduai_gateway_check_provider_options(new.kind, new.options);
+	check_webhook(&new);
 	new.base_url = checked_base_url(fcinfo, &new);
+	if (new.key_ref != NULL && strcmp(new.key_ref, "literal") == 0)
+	{
+		new.sealed = eduai_gateway_keyref_seal(api_key, new.name, new.base_url);
+		eduai_core_seal_wipe(api_key);
+	}
 
 	eduai_core_enter(&saved);
 	SPI_connect();

@@ -146,6 +146,15 @@ eduai_gateway_parse_answer(const char *bytes, size_t length, char **why)
 	return repair_escapes(copy, length) ? eduai_core_json_parse_bytes(copy, length, why) : NULL;
 }
 
+static bool
+is_empty(const WireResponse *response)
+{
+	for (size_t i = 0; i < response->body_length; i++)
+		if (!isspace((unsigned char) response->body[i]))
+			return false;
+	return true;
+}
+
 Jsonb *
 eduai_gateway_open_answer(const WireResponse *response, int64 now_unix, CallOutcome *outcome)
 {
@@ -158,7 +167,10 @@ eduai_gateway_open_answer(const WireResponse *response, int64 now_unix, CallOutc
 		eduai_gateway_classify(response, body, now_unix, outcome);
 		return NULL;
 	}
-	if (body == NULL)
+	if (body == NULL && is_empty(response))
+		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "empty_answer",
+								   "the provider's answer is empty");
+	else if (body == NULL)
 		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "invalid_json",
 								   "the provider's answer is not JSON: %s", why);
 	return body;

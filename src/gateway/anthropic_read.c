@@ -30,6 +30,7 @@ read_usage(const Jsonb *body, CallOutcome *outcome)
 	outcome->tokens_in = eduai_gateway_count(usage, "input_tokens") + outcome->tokens_cached +
 						 outcome->tokens_cache_write;
 	outcome->tokens_out = eduai_gateway_count(usage, "output_tokens");
+	eduai_gateway_bound_usage(outcome);
 }
 
 static const char *
@@ -39,6 +40,14 @@ finish_reason(const char *theirs)
 		if (strcmp(theirs, reasons[i].theirs) == 0)
 			return reasons[i].ours;
 	return theirs;
+}
+
+/* Turns that the API ended before the model had: only a further request would go on. */
+static bool
+is_unfinished(const char *reason)
+{
+	return strcmp(reason, "pause_turn") == 0 || strcmp(reason, "pause_run") == 0 ||
+		   strcmp(reason, "compaction") == 0;
 }
 
 static bool
@@ -139,6 +148,11 @@ eduai_gateway_anthropic_read(const GatewayCall *call, const WireResponse *respon
 	else if (strcmp(reason, "refusal") == 0)
 		eduai_gateway_outcome_fail(outcome, CALL_FATAL, "content_policy",
 								   "the provider refused to answer (refusal)");
+	else if (is_unfinished(reason))
+		eduai_gateway_outcome_fail(outcome, CALL_FATAL, "unfinished_turn",
+								   "the provider paused the turn (%s), which is not gone on with: "
+								   "let its tools do less (max_uses)",
+								   eduai_gateway_clip(reason, 40));
 	else
 		put_answer(call, content, finish_reason(reason), outcome);
 }

@@ -43,6 +43,7 @@ eduai_gateway_cost(const Instance *instance, const CallOutcome *outcome)
 	int64 cached = Min(outcome->tokens_cached, outcome->tokens_in);
 	int64 cache_write = Min(outcome->tokens_cache_write, outcome->tokens_in - cached);
 	int64 reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
+	Numeric image = outcome->price_image != NULL ? outcome->price_image : instance->price_image;
 	Numeric cost;
 
 	cost = times(instance->price_input, outcome->tokens_in - cached - cache_write);
@@ -58,8 +59,8 @@ eduai_gateway_cost(const Instance *instance, const CallOutcome *outcome)
 	/* a division would round; a product with a power of ten does not */
 	cost = product(cost, int64_div_fast_to_numeric(1, 6));
 
-	if (instance->price_image != NULL)
-		cost = plus(cost, times(instance->price_image, outcome->images));
+	if (image != NULL)
+		cost = plus(cost, times(image, outcome->images));
 	if (instance->price_audio_second != NULL)
 		cost = plus(cost, product(instance->price_audio_second,
 								  int64_div_fast_to_numeric(outcome->audio_ms, 3)));

@@ -17,6 +17,9 @@ extern void eduai_gateway_dispatch_run(void);
 /* Inside a turn's transaction: claims what there is room for. */
 extern ClaimLeft eduai_gateway_dispatch_claim(Fleet *fleet);
 
+/* When to claim again for what no commit and no call that ends announces; INT64_MAX: not by time. */
+extern int64 eduai_gateway_dispatch_claim_at_us(void);
+
 /* The transaction failed: as if nothing had been claimed. */
 extern void eduai_gateway_dispatch_forget_claims(void);
 
@@ -37,7 +40,7 @@ extern bool eduai_gateway_dispatch_sweep_due(void);
 /* They failed: not again at once. */
 extern void eduai_gateway_dispatch_postpone_upkeep(void);
 
-/* A call ended: its instance has room again. */
-extern void eduai_gateway_dispatch_free_slot(Flight *flight);
+/* A call ended: its instance has room again, and something was learnt of it. */
+extern void eduai_gateway_dispatch_leave(const Flight *flight);
 
 #endif

@@ -1,65 +1,32 @@
 /*
- * dispatch_claim.c: claiming tasks for instances that have room.
+ * dispatch_claim.c: claiming tasks for instances that can take them.
  *
- * The queue chooses (queue/claim.h), the router says which instance takes a
- * candidate.  Instances are counted when a task is routed, and given back when
- * the claim or its transaction fails.
+ * The queue chooses (queue/claim.h), dispatch_place.c says where a candidate
+ * goes; the calls of a turn's claims leave when it has committed.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
 #include "core/clock.h"
+#include "gateway/attachments.h"
 #include "gateway/dispatch.h"
+#include "gateway/dispatch_place.h"
 #include "gateway/gateway.h"
-#include "gateway/load.h"
-#include "gateway/route.h"
+#include "gateway/route_trace.h"
+#include "gateway/stand.h"
 #include "gateway/transfer.h"
 #include "miscadmin.h"
 #include "queue/claim.h"
 #include "utils/memutils.h"
 
-#define CLAIM_BATCH 512 /* so that no transaction grows long */
-
 static MemoryContext claims_context = NULL;
 static Flight *claims = NULL; /* claimed in this transaction */
 
-static int
-load_of(const Instance *instance)
-{
-	return eduai_gateway_load_of_instance(instance->name)->running;
-}
-
 void
-eduai_gateway_dispatch_free_slot(Flight *f)
+eduai_gateway_dispatch_leave(const Flight *f)
 {
-	eduai_gateway_load_of_instance(f->call.instance->name)->running--;
-}
-
-static void
-count(const char *instance, int n)
-{
-	Load *load = eduai_gateway_load_of_instance(instance);
-
-	load->running += n;
-	load->pending += n;
-}
-
-/* the claim's router: counts the task at its instance */
-static const char *
-route(void *arg, const Candidate *candidate)
-{
-	Instance *instance = eduai_gateway_route(arg, candidate, load_of);
-
-	if (instance == NULL)
-		return NULL;
-	count(instance->name, 1);
-	return instance->name;
-}
-
-static void
-unroute(void *arg, const Candidate *candidate, const char *instance)
-{
-	count(instance, -1);
+	eduai_gateway_stand_leave(f->call.instance, f->call.tokens, f->outcome, eduai_core_mono_us(),
+							  f->call.probe);
 }
 
 /*
@@ -74,7 +41,7 @@ idempotency_key(int64 task_id)
 }
 
 static Flight *
-make_flight(const ClaimedTask *t, Instance *instance)
+make_flight(const ClaimedTask *t, const Placement *p)
 {
 	Flight *f = MemoryContextAllocZero(t->context, sizeof(Flight));
 	MemoryContext old = MemoryContextSwitchTo(t->context);
@@ -89,30 +56,31 @@ make_flight(const ClaimedTask *t, Instance *instance)
 	f->call.metadata = t->metadata;
 	f->call.parents = t->parents;
 	f->call.timeout_ms = t->timeout_ms;
-	f->call.instance = instance;
+	f->call.instance = p->instance;
+	f->call.tokens = p->tokens;
+	f->call.probe = p->probe;
 	f->call.idempotency_key = idempotency_key(t->task_id);
 	f->tid = t->tid;
 	f->pool = t->pool;
-	f->model = t->model;
+	f->ask = p->ask;
+	f->ask.tenant = t->tenant;
+	f->ask.task_type = t->task_type;
+	f->ask.model = t->model;
+	f->ask.session = NULL;
+	f->ask.failures = eduai_gateway_copy_failures(&p->ask);
 	f->started_at = eduai_core_now();
 	MemoryContextSwitchTo(old);
 	return f;
 }
 
-static Instance *
-instance_named(const Fleet *fleet, const char *name)
-{
-	for (int i = 0; i < fleet->ninstances; i++)
-		if (strcmp(fleet->instances[i].name, name) == 0)
-			return &fleet->instances[i];
-	return NULL;
-}
-
 ClaimLeft
 eduai_gateway_dispatch_claim(Fleet *fleet)
 {
-	ClaimOrder order = {
-		.by_gateway = true, .most = CLAIM_BATCH, .route = route, .unroute = unroute, .arg = fleet};
+	ClaimOrder order = {.by_gateway = true,
+						.most = CLAIM_BATCH,
+						.route = eduai_gateway_place,
+						.unroute = eduai_gateway_unplace,
+						.arg = fleet};
 	ClaimedTask *tasks;
 	ClaimLeft left;
 	int got;
@@ -120,14 +88,20 @@ eduai_gateway_dispatch_claim(Fleet *fleet)
 	if (claims_context == NULL)
 		claims_context =
 			AllocSetContextCreate(TopMemoryContext, "eduai claims", ALLOCSET_DEFAULT_SIZES);
+	eduai_gateway_place_begin();
+	eduai_gateway_trace_begin();
 	if (!fleet->adopted || fleet->ninstances == 0)
 		return CLAIM_ALL;
 	tasks = palloc(sizeof(ClaimedTask) * CLAIM_BATCH);
 	got = eduai_queue_claim(&order, claims_context, tasks, &left);
+	eduai_gateway_trace_end();
 	for (int i = 0; i < got; i++)
 	{
-		Flight *f = make_flight(&tasks[i], instance_named(fleet, tasks[i].instance));
+		const Placement *placed = eduai_gateway_placement(i);
+		Flight *f = make_flight(&tasks[i], placed);
 
+		Assert(placed->task_id == tasks[i].task_id);
+		eduai_gateway_attachments_load(&f->call);
 		fleet->refs++;
 		f->next = claims;
 		claims = f;
@@ -147,7 +121,7 @@ eduai_gateway_dispatch_forget_claims(void)
 		MemoryContextDelete(f->call.context);
 	}
 	claims = NULL;
-	eduai_gateway_load_settle(false);
+	eduai_gateway_place_end(false);
 	/* contexts of rows that were read before the error */
 	if (claims_context != NULL)
 		MemoryContextDeleteChildren(claims_context);
@@ -160,7 +134,7 @@ eduai_gateway_dispatch_start_claims(void)
 	Flight *next;
 	int n = 0;
 
-	eduai_gateway_load_settle(true);
+	eduai_gateway_place_end(true);
 	/* the list was built backwards: the most urgent leaves first */
 	for (Flight *f = claims; f != NULL; f = next)
 	{

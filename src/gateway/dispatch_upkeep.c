@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "core/clock.h"
+#include "gateway/budget.h"
 #include "gateway/dispatch.h"
 #include "gateway/record.h"
 #include "gateway/transfer.h"
@@ -118,6 +119,7 @@ sweep(void)
 	(void) eduai_queue_lane_sweep();
 	eduai_queue_due_recheck();
 	forgotten = eduai_gateway_record_forgotten();
+	eduai_gateway_budget_settle_forgotten();
 	abort_superseded_of_all();
 	next_sweep_us = in_ms(forgotten > 0 ? 50 : sweep_interval_ms);
 }

@@ -25,9 +25,12 @@
 #include "core/plan.h"
 #include "core/worker.h"
 #include "executor/spi.h"
+#include "gateway/budget.h"
 #include "gateway/dispatch.h"
 #include "gateway/gateway.h"
+#include "gateway/health_check.h"
 #include "gateway/record.h"
+#include "gateway/stand.h"
 #include "gateway/transfer.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -114,12 +117,12 @@ release_fleet(Fleet *old)
 }
 
 static void
-dispose(Flight *f)
+dispose(GatewayCall *call)
 {
-	Fleet *used = f->call.instance->fleet;
+	Fleet *used = call->instance->fleet;
 
 	used->refs--;
-	MemoryContextDelete(f->call.context);
+	MemoryContextDelete(call->context);
 	release_fleet(used);
 }
 
@@ -154,10 +157,18 @@ collect(void)
 	{
 		Flight *f = FLIGHT_OF(call);
 
+		if (call->health_check)
+		{
+			/* a turn finds out what that means for tasks that wait */
+			if (eduai_gateway_health_check_ended(fleet, call, outcome))
+				next_claim_us = 0;
+			dispose(call);
+			continue;
+		}
 		f->outcome = outcome;
 		f->ended_us = eduai_core_mono_us();
 		f->retry_us = 0;
-		eduai_gateway_dispatch_free_slot(f);
+		eduai_gateway_dispatch_leave(f);
 		if (is_pushback(outcome))
 			eduai_queue_pool_pushback(f->pool);
 		append_ended(f);
@@ -211,7 +222,7 @@ settle(Flight **batch, const bool *done, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (done[i])
-			dispose(batch[i]);
+			dispose(&batch[i]->call);
 		else
 			defer(batch[i]);
 	}
@@ -235,29 +246,35 @@ refresh_fleet(void)
 {
 	Fleet *old = fleet;
 
-	if (fleet != NULL && !eduai_gateway_fleet_stale())
+	if (fleet != NULL && eduai_gateway_fleet_is_current(fleet))
 		return;
 	fleet = eduai_gateway_fleet_load(TopMemoryContext);
+	eduai_gateway_stand_keep(fleet);
+	eduai_gateway_health_check_plan(fleet);
 	if (old != NULL)
 		release_fleet(old);
+}
+
+/* the fleet as it is now, and the budgets */
+static void
+look_around(void)
+{
+	refresh_fleet();
+	eduai_gateway_budget_begin(fleet);
 }
 
 /* the claims of a turn, and when to look again */
 static void
 claim(void)
 {
-	switch (eduai_gateway_dispatch_claim(fleet))
-	{
-		case CLAIM_ALL:
-			next_claim_us = INT64_MAX;
-			break;
-		case CLAIM_HELD:
-			next_claim_us = eduai_core_mono_us() + 20000;
-			break;
-		case CLAIM_MORE:
-			next_claim_us = 0;
-			break;
-	}
+	ClaimLeft left = eduai_gateway_dispatch_claim(fleet);
+
+	next_claim_us = eduai_gateway_dispatch_claim_at_us();
+	if (left == CLAIM_HELD)
+		next_claim_us = Min(next_claim_us, eduai_core_mono_us() + 20000);
+	if (left == CLAIM_MORE)
+		next_claim_us = 0;
+	eduai_gateway_budget_write();
 }
 
 /* everything in one transaction; false when it failed */
@@ -269,7 +286,7 @@ turn_together(Flight **batch, int n, bool *done)
 	PG_TRY();
 	{
 		begin();
-		refresh_fleet();
+		look_around();
 		eduai_gateway_dispatch_before_recording();
 		if (n > 0)
 			eduai_gateway_record(fleet, batch, n, done);
@@ -323,6 +340,7 @@ record_alone(Flight *f)
 	PG_TRY();
 	{
 		begin();
+		look_around();
 		eduai_gateway_record(fleet, &f, 1, &done);
 		commit();
 		busy = !done;
@@ -339,7 +357,7 @@ record_alone(Flight *f)
 	if (busy)
 		defer(f);
 	else
-		dispose(f);
+		dispose(&f->call);
 	return !locked;
 }
 
@@ -374,7 +392,7 @@ claim_alone(void)
 	PG_TRY();
 	{
 		begin();
-		refresh_fleet();
+		look_around();
 		eduai_gateway_dispatch_before_recording();
 		eduai_gateway_dispatch_after_recording();
 		claim();
@@ -459,7 +477,7 @@ sleep_ms(void)
 	int64 left;
 	long transfers = eduai_gateway_transfer_timeout_ms();
 
-	next = Min(next, next_forget_us);
+	next = Min(Min(next, next_forget_us), eduai_gateway_health_check_next_us());
 	left = (next - eduai_core_mono_us() + 999) / 1000;
 	left = Max(0, Min(left, 60000));
 	return transfers < 0 ? (long) left : Min((long) left, transfers);
@@ -535,6 +553,7 @@ eduai_gateway_dispatch_run(void)
 {
 	turn_context = AllocSetContextCreate(TopMemoryContext, "eduai turn", ALLOCSET_DEFAULT_SIZES);
 	load_running();
+	eduai_gateway_stand_reset_flights();
 	pin_planner();
 	eduai_core_worker_watch(eduai_gateway_transfer_open());
 
@@ -563,6 +582,7 @@ eduai_gateway_dispatch_run(void)
 			turn();
 			report_statistics();
 		}
+		eduai_gateway_health_check_start_due(fleet);
 		forget_finished();
 	}
 }

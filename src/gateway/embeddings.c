@@ -1,12 +1,18 @@
 /*
  * embeddings.c: vectors out of an answer.
  *
- * An answer must hold a vector of numbers for every input, all of one length,
- * in the inputs' order whatever order they came in.
+ * An answer must hold a vector of numbers for every input, all of one length
+ * (that of payload.dimensions, where there is one), in the inputs' order
+ * whatever order they came in.  A vector may be base64 of 32-bit floats, low
+ * byte first: it becomes the shortest decimals that mean the same floats.
  */
 #include "postgres.h"
 
+#include <math.h>
+
+#include "common/shortest_dec.h"
 #include "gateway/wire.h"
+#include "utils/fmgrprotos.h"
 
 /* How many vectors the payload asks for; an array of numbers is one input. */
 static int
@@ -44,6 +50,39 @@ vector_length(const Jsonb *vector)
 	return n;
 }
 
+/* The floats as numbers; NULL when they are none. */
+static Jsonb *
+decoded(const char *base64)
+{
+	char *bytes;
+	char *type;
+	size_t length;
+	EduaiJson j;
+
+	if (!eduai_gateway_base64(base64, &bytes, &length, &type) || length % 4 != 0)
+		return NULL;
+	eduai_core_json_begin(&j);
+	eduai_core_json_open_array(&j, "v");
+	for (size_t i = 0; i < length; i += 4)
+	{
+		const unsigned char *b = (const unsigned char *) bytes + i;
+		uint32 bits = b[0] | (uint32) b[1] << 8 | (uint32) b[2] << 16 | (uint32) b[3] << 24;
+		char text[FLOAT_SHORTEST_DECIMAL_LEN];
+		float value;
+
+		memcpy(&value, &bits, sizeof(value));
+		if (isnan(value) || isinf(value))
+			return NULL;
+		float_to_shortest_decimal_buf(value, text);
+		eduai_core_json_put_numeric(
+			&j, NULL,
+			DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
+												ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+	}
+	eduai_core_json_close_array(&j);
+	return eduai_core_json_child(eduai_core_json_end(&j), "v");
+}
+
 /* An element is the vector itself, or {"index", "embedding"}. */
 static bool
 place(const Jsonb *data, int i, Jsonb **vectors, int n)
@@ -53,8 +92,10 @@ place(const Jsonb *data, int i, Jsonb **vectors, int n)
 
 	if (eduai_core_json_is_object(element))
 	{
+		char *base64 = eduai_gateway_string(element, "embedding");
+
 		(void) eduai_core_json_int64(element, "index", &index);
-		element = eduai_core_json_child(element, "embedding");
+		element = base64 != NULL ? decoded(base64) : eduai_core_json_child(element, "embedding");
 	}
 	if (index < 0 || index >= n || vectors[index] != NULL || element == NULL)
 		return false;
@@ -63,20 +104,21 @@ place(const Jsonb *data, int i, Jsonb **vectors, int n)
 }
 
 static bool
-collect(const Jsonb *data, Jsonb **vectors, int n)
+collect(const GatewayCall *call, const Jsonb *data, Jsonb **vectors, int n)
 {
-	int length = 0;
+	int64 length;
 
 	for (int i = 0; i < n; i++)
 		if (!place(data, i, vectors, n))
 			return false;
+	if (!eduai_core_json_int64(call->payload, "dimensions", &length))
+		length = vector_length(vectors[0]);
 	for (int i = 0; i < n; i++)
 	{
 		int this = vector_length(vectors[i]);
 
-		if (this == 0 || (i > 0 && this != length))
+		if (this == 0 || this != length)
 			return false;
-		length = this;
 	}
 	return true;
 }
@@ -108,6 +150,7 @@ eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data, CallOu
 	int expected = expected_vectors(call->payload);
 	int n = eduai_core_json_length(data);
 	Jsonb **vectors;
+	int64 dimensions;
 
 	if (n != expected)
 	{
@@ -116,10 +159,14 @@ eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data, CallOu
 		return;
 	}
 	vectors = palloc0(n * sizeof(Jsonb *));
-	if (!collect(data, vectors, n))
+	if (!collect(call, data, vectors, n))
 	{
-		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "invalid_answer",
-								   "the answer's embeddings are not vectors of one length");
+		eduai_gateway_outcome_fail(
+			outcome, CALL_RETRY, "invalid_answer",
+			eduai_core_json_int64(call->payload, "dimensions", &dimensions)
+				? "the answer's embeddings are not vectors of the dimensions "
+				  "that were asked for"
+				: "the answer's embeddings are not vectors of one length");
 		return;
 	}
 	put_vectors(call, vectors, n, outcome);

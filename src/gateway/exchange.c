@@ -20,10 +20,10 @@
 #include "gateway/exchange.h"
 #include "gateway/gateway.h"
 #include "gateway/line.h"
+#include "gateway/show.h"
 #include "gateway/wire.h"
 #include "utils/timestamp.h"
 
-#define MAX_HEADER_BYTES   (64 * 1024)
 #define MAX_POOLED_HANDLES 1024
 #define FIRST_ROOM         (16 * 1024)
 #define IDLE_SECONDS       60L
@@ -81,43 +81,10 @@ on_connected(void *arg, char *remote, char *local, int remote_port, int local_po
 		t->abort = ABORT_RESENT;
 		return CURL_PREREQFUNC_ABORT;
 	}
+	t->outcome->sent = true;
 	t->connected_us = eduai_core_mono_us();
 	eduai_gateway_deadline_phase(t);
 	return CURL_PREREQFUNC_OK;
-}
-
-/* Copies the value of "Name: value"; one that is too long is as good as none. */
-static bool
-capture(const char *line, size_t length, const char *name, char *into, size_t room)
-{
-	size_t skip = strlen(name);
-
-	if (length <= skip || line[skip] != ':' || pg_strncasecmp(line, name, skip) != 0)
-		return false;
-	line += skip + 1;
-	length -= skip + 1;
-	while (length > 0 && (*line == ' ' || *line == '\t'))
-	{
-		line++;
-		length--;
-	}
-	while (length > 0 && (line[length - 1] == '\r' || line[length - 1] == '\n' ||
-						  line[length - 1] == ' ' || line[length - 1] == '\t'))
-		length--;
-	into[0] = '\0';
-	if (length < room && memchr(line, '\0', length) == NULL)
-	{
-		memcpy(into, line, length);
-		into[length] = '\0';
-	}
-	return true;
-}
-
-static void
-forget_headers(Transfer *t)
-{
-	t->retry_after[0] = t->retry_after_ms[0] = t->should_retry[0] = '\0';
-	t->content_type[0] = t->request_id[0] = '\0';
 }
 
 static size_t
@@ -128,22 +95,7 @@ on_header(char *line, size_t size, size_t n, void *arg)
 
 	if (t->first_byte_us == 0)
 		t->first_byte_us = eduai_core_mono_us();
-	t->header_bytes += length;
-	if (t->header_bytes > MAX_HEADER_BYTES)
-	{
-		t->abort = ABORT_HEADERS_TOO_LARGE;
-		return 0;
-	}
-	/* a final answer may follow a 1xx one: only the last head counts */
-	if (length > 5 && memcmp(line, "HTTP/", 5) == 0)
-		forget_headers(t);
-	(void) (capture(line, length, "retry-after", t->retry_after, sizeof(t->retry_after)) ||
-			capture(line, length, "retry-after-ms", t->retry_after_ms, sizeof(t->retry_after_ms)) ||
-			capture(line, length, "x-should-retry", t->should_retry, sizeof(t->should_retry)) ||
-			capture(line, length, "content-type", t->content_type, sizeof(t->content_type)) ||
-			capture(line, length, "x-request-id", t->request_id, sizeof(t->request_id)) ||
-			capture(line, length, "request-id", t->request_id, sizeof(t->request_id)));
-	return length;
+	return eduai_gateway_head_line(t, line, length) ? length : 0;
 }
 
 /* Makes room by doubling; false, and t->abort says why, when it cannot. */
@@ -181,6 +133,8 @@ on_body(char *bytes, size_t size, size_t n, void *arg)
 	size_t length = size * n;
 	bool first = t->last_byte_us == 0;
 
+	if (eduai_gateway_exchange_streams(t, bytes, length))
+		return eduai_gateway_exchange_feed(t, bytes, length) ? length : length == 0;
 	t->last_byte_us = eduai_core_mono_us();
 	if (first)
 		eduai_gateway_deadline_phase(t);
@@ -212,6 +166,12 @@ append_headers(Transfer *t)
 }
 
 static bool
+is_form(const Transfer *t)
+{
+	return t->request.file != NULL || t->request.nfields > 0;
+}
+
+static bool
 append_parts(Transfer *t)
 {
 	const WireRequest *request = &t->request;
@@ -227,6 +187,8 @@ append_parts(Transfer *t)
 			curl_mime_data(part, request->fields[i + 1], CURL_ZERO_TERMINATED) != CURLE_OK)
 			return false;
 	}
+	if (request->file == NULL)
+		return true;
 	part = curl_mime_addpart(t->mime);
 	return part != NULL && curl_mime_name(part, "file") == CURLE_OK &&
 		   curl_mime_data(part, request->file, request->file_length) == CURLE_OK &&
@@ -242,6 +204,11 @@ set_body(Transfer *t)
 	if (t->mime != NULL)
 	{
 		curl_easy_setopt(easy, CURLOPT_MIMEPOST, t->mime);
+		return;
+	}
+	if (t->request.body == NULL)
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
 		return;
 	}
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -313,7 +280,7 @@ bool
 eduai_gateway_exchange_prepare(Transfer *t)
 {
 	t->easy = pooled > 0 ? pool[--pooled] : curl_easy_init();
-	if (t->easy == NULL || !append_headers(t) || (t->request.file != NULL && !append_parts(t)) ||
+	if (t->easy == NULL || !append_headers(t) || (is_form(t) && !append_parts(t)) ||
 		curl_easy_setopt(t->easy, CURLOPT_URL, t->request.url) != CURLE_OK ||
 		curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK)
 	{
@@ -349,32 +316,44 @@ eduai_gateway_exchange_release(Transfer *t)
 	free(t->body);
 	t->body = NULL;
 	t->body_length = t->body_room = 0;
+	eduai_gateway_show_forget(t);
+	eduai_gateway_stream_free(t->stream);
+	t->stream = NULL;
 }
 
 /* ---- judging ---- */
 
-static const char *
-present(const char *header)
+void
+eduai_gateway_exchange_read(Transfer *t, int http_status, const char *body, size_t length)
 {
-	return *header != '\0' ? header : NULL;
+	int64 now_unix = (int64) timestamptz_to_time_t(eduai_core_now());
+	WireResponse response = {.http_status = http_status, .body = body, .body_length = length};
+
+	eduai_gateway_head_tell(t, now_unix, &response);
+	eduai_gateway_response_read(t->call, &response, now_unix, t->outcome);
+}
+
+/* Ended while the body came, by which nothing changes once the head has told of a failure. */
+static bool
+ended_in_body(const Transfer *t)
+{
+	switch (t->abort)
+	{
+		case ABORT_NONE:
+		case ABORT_FIRST_BYTE:
+		case ABORT_STALL:
+		case ABORT_TOTAL:
+		case ABORT_BODY_TOO_LARGE:
+			return true;
+		default:
+			return false;
+	}
 }
 
 static void
 read_answer(Transfer *t, int http_status)
 {
-	WireResponse response = {
-		.http_status = http_status,
-		.body = t->body != NULL ? t->body : "",
-		.body_length = t->body_length,
-		.retry_after = present(t->retry_after),
-		.retry_after_ms = present(t->retry_after_ms),
-		.should_retry = present(t->should_retry),
-		.content_type = present(t->content_type),
-		.request_id = present(t->request_id),
-	};
-
-	eduai_gateway_response_read(t->call, &response, (int64) timestamptz_to_time_t(eduai_core_now()),
-								t->outcome);
+	eduai_gateway_exchange_read(t, http_status, t->body != NULL ? t->body : "", t->body_length);
 }
 
 void
@@ -383,14 +362,19 @@ eduai_gateway_exchange_judge(Transfer *t, CURLcode result)
 	long http_status = 0;
 
 	curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &http_status);
+	if (t->stream != NULL)
+	{
+		eduai_gateway_exchange_judge_stream(t, result, (int) http_status);
+		return;
+	}
 	if (result == CURLE_OK)
 	{
 		read_answer(t, (int) http_status);
 		return;
 	}
 	t->outcome->http_status = (int) http_status;
-	/* the head says enough where the status is an error's, however the body ended */
-	if (http_status >= 400 && t->abort == ABORT_NONE)
+	/* the head says enough where the status is none of success, however the body ended */
+	if (http_status >= 300 && ended_in_body(t))
 	{
 		t->body_length = 0;
 		read_answer(t, (int) http_status);

@@ -25,8 +25,11 @@ static const AbortRule aborts[] = {
 	{ABORT_TOTAL, CALL_RETRY, "timeout_total", "no whole answer within the time limit"},
 	{ABORT_BODY_TOO_LARGE, CALL_RETRY_ELSEWHERE, "body_too_large",
 	 "the answer is longer than eduai.max_response_size"},
+	{ABORT_MALFORMED, CALL_RETRY, "invalid_answer",
+	 "the answer's stream has an event that cannot be read"},
 	{ABORT_HEADERS_TOO_LARGE, CALL_RETRY_ELSEWHERE, "headers_too_large",
 	 "the answer's headers are longer than 64 kB"},
+	{ABORT_TWO_LENGTHS, CALL_RETRY, "protocol_error", "the answer tells two different lengths"},
 	{ABORT_ADDRESS, CALL_RETRY_ELSEWHERE, "address_refused",
 	 "the provider's host has an address that its options do not allow"},
 	{ABORT_CLEAR_TEXT, CALL_RETRY_ELSEWHERE, "address_refused",
@@ -55,7 +58,6 @@ static const FailureRule failures[] = {
 	{CURLE_SSL_CERTPROBLEM, CALL_RETRY_ELSEWHERE, "tls_failed"},
 	{CURLE_SSL_ISSUER_ERROR, CALL_RETRY_ELSEWHERE, "tls_failed"},
 	{CURLE_SSL_INVALIDCERTSTATUS, CALL_RETRY_ELSEWHERE, "tls_failed"},
-	{CURLE_PARTIAL_FILE, CALL_RETRY, "body_cut"},
 	{CURLE_BAD_CONTENT_ENCODING, CALL_RETRY, "protocol_error"},
 	{CURLE_WEIRD_SERVER_REPLY, CALL_RETRY, "protocol_error"},
 	{CURLE_HTTP2, CALL_RETRY, "protocol_error"},
@@ -92,6 +94,13 @@ eduai_gateway_exchange_failed(Transfer *t, CURLcode result)
 {
 	const char *words = t->error[0] != '\0' ? t->error : curl_easy_strerror(result);
 
+	/* libcurl's own limit of a single line, 100 kB, looks like this */
+	if (result == CURLE_OUT_OF_MEMORY && t->connected_us != 0 && !t->head_over)
+	{
+		t->abort = ABORT_HEADERS_TOO_LARGE;
+		eduai_gateway_exchange_aborted(t);
+		return;
+	}
 	for (size_t i = 0; i < lengthof(failures); i++)
 		if (failures[i].result == result)
 		{

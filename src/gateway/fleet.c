@@ -12,16 +12,18 @@
 #include "core/json.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
+#include "core/seal.h"
 #include "executor/spi.h"
 #include "gateway/fleet.h"
 #include "gateway/gateway.h"
 #include "gateway/keyref.h"
+#include "gateway/keyring.h"
 #include "gateway/wire.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -31,7 +33,7 @@ int eduai_gateway_http_connections = 1000;
 char *eduai_gateway_http_ca_file = NULL;
 
 static EduaiPlan select_providers = {
-	"SELECT p.name, p.kind, p.base_url, p.key_ref, s.api_key, p.options, "
+	"SELECT p.name, p.kind, p.base_url, p.key_ref, s.sealed, p.options, "
 	"p.home = eduai.home() AND NOT EXISTS (SELECT FROM eduai.adoption WHERE home <> eduai.home()) "
 	"FROM eduai.provider p "
 	"LEFT JOIN eduai.provider_secret s ON s.provider = p.name ORDER BY p.name",
@@ -48,7 +50,6 @@ static EduaiPlan select_instances = {
 static Oid watched_instance = InvalidOid;
 static Oid watched_provider = InvalidOid;
 static uint64 changes = 1;
-static uint64 loaded_changes = 0;
 
 /* ---- staleness ---- */
 
@@ -60,9 +61,9 @@ relation_changed(Datum arg, Oid relid)
 }
 
 bool
-eduai_gateway_fleet_stale(void)
+eduai_gateway_fleet_is_current(const Fleet *fleet)
 {
-	return changes != loaded_changes;
+	return fleet->changes == changes && !eduai_gateway_keyring_stale();
 }
 
 void
@@ -83,7 +84,7 @@ watch(void)
 
 	if (!registered)
 	{
-		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		eduai_core_relcache_register(relation_changed);
 		registered = true;
 	}
 	watched_instance = get_relname_relid("instance", schema);
@@ -100,6 +101,15 @@ json_column(uint64 row, int column)
 	Datum value = eduai_core_value(row, column, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(value);
+}
+
+static bytea *
+bytea_column(uint64 row, int column)
+{
+	bool isnull;
+	Datum value = eduai_core_value(row, column, &isnull);
+
+	return isnull ? NULL : DatumGetByteaPCopy(value);
 }
 
 static bool
@@ -166,36 +176,56 @@ int_option(const Jsonb *options, const char *name, int64 default_value)
 }
 
 static bool
-bool_option(const Jsonb *options, const char *name)
+bool_option(const Jsonb *options, const char *name, bool default_value)
 {
 	bool value;
 
-	return eduai_core_json_bool(options, name, &value) && value;
+	return eduai_core_json_bool(options, name, &value) ? value : default_value;
+}
+
+static Numeric
+copied(Numeric price)
+{
+	return price != NULL ? DatumGetNumericCopy(NumericGetDatum(price)) : NULL;
 }
 
 static Numeric
 price_option(const Jsonb *options, const char *name)
 {
-	Numeric price = eduai_core_json_numeric(options, name);
-
-	return price != NULL ? DatumGetNumericCopy(NumericGetDatum(price)) : NULL;
+	return copied(eduai_core_json_numeric(options, name));
 }
 
 static void
-read_provider(uint64 row, Provider *provider)
+read_provider(uint64 row, bool keys, Provider *provider)
 {
-	char *key_ref = eduai_core_text(row, 4);
-
 	provider->name = eduai_core_text(row, 1);
 	provider->kind = eduai_core_text(row, 2);
 	provider->base_url = eduai_core_text(row, 3);
-	provider->api_key =
-		eduai_gateway_keyref_resolve(key_ref, eduai_core_text(row, 5), &provider->key_error);
+	provider->key_ref = eduai_core_text(row, 4);
+	if (keys)
+		provider->api_key = eduai_gateway_keyref_resolve(
+			provider->key_ref, bytea_column(row, 5),
+			eduai_gateway_keyref_context(provider->name, provider->base_url), &provider->key_error);
 	provider->options = json_column(row, 6);
 	provider->at_home = bool_column(row, 7);
-	provider->allow_loopback = bool_option(provider->options, "allow_loopback");
-	provider->allow_private = bool_option(provider->options, "allow_private");
-	provider->http2 = bool_option(provider->options, "http2");
+	provider->allow_loopback = bool_option(provider->options, "allow_loopback", false);
+	provider->allow_private = bool_option(provider->options, "allow_private", false);
+	provider->http2 = bool_option(provider->options, "http2", false);
+	provider->webhook =
+		strcmp(provider->kind, "openai") == 0 && bool_option(provider->options, "webhook", false);
+}
+
+void
+eduai_gateway_read_prices(Instance *instance)
+{
+	const Jsonb *options = instance->options;
+
+	instance->max_output_tokens = int_option(options, "max_output_tokens", 0);
+	instance->price_cached = price_option(options, "price_cached");
+	instance->price_cache_write = price_option(options, "price_cache_write");
+	instance->price_reasoning = price_option(options, "price_reasoning");
+	instance->price_image = copied(eduai_gateway_dearest_image(options));
+	instance->price_audio_second = price_option(options, "price_audio_second");
 }
 
 static void
@@ -205,19 +235,27 @@ read_options(Instance *instance)
 
 	instance->aliases = text_array_option(options, "aliases", &instance->naliases);
 	instance->tenants = text_array_option(options, "tenants", &instance->ntenants);
+	instance->fallback = text_array_option(options, "fallback", &instance->nfallback);
 	instance->embedding_space = eduai_gateway_string(options, "embedding_space");
 	instance->tier = (int) int_option(options, "tier", 1);
 	instance->context_tokens = int_option(options, "context_tokens", 0);
-	instance->max_output_tokens = int_option(options, "max_output_tokens", 0);
+	eduai_gateway_read_prices(instance);
 	instance->connect_ms = int_option(options, "connect_ms", 5000);
 	instance->first_byte_ms = int_option(options, "first_byte_ms", 30000);
 	instance->stall_ms = int_option(options, "stall_ms", 15000);
 	instance->timeout_ms = int_option(options, "timeout_ms", 0);
-	instance->price_cached = price_option(options, "price_cached");
-	instance->price_cache_write = price_option(options, "price_cache_write");
-	instance->price_reasoning = price_option(options, "price_reasoning");
-	instance->price_image = price_option(options, "price_image");
-	instance->price_audio_second = price_option(options, "price_audio_second");
+	instance->rpm = int_option(options, "rpm", 0);
+	instance->tpm = int_option(options, "tpm", 0);
+	instance->daily_tokens = int_option(options, "daily_tokens", 0);
+	instance->stream = bool_option(options, "stream", true);
+}
+
+static double
+as_double(Numeric price)
+{
+	return price == NULL ? 0
+						 : DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+															  NumericGetDatum(price)));
 }
 
 static Provider *
@@ -245,22 +283,25 @@ read_instance(uint64 row, Fleet *fleet, Instance *instance)
 	instance->options = json_column(row, 9);
 	instance->active = bool_column(row, 10);
 	read_options(instance);
+	instance->usd_input = as_double(instance->price_input);
+	instance->usd_output = as_double(instance->price_output);
+	instance->usd_image = as_double(instance->price_image);
 	return instance->provider != NULL;
 }
 
 static void
-load_providers(Fleet *fleet)
+load_providers(Fleet *fleet, bool keys)
 {
 	MemoryContext caller;
 	uint64 n = eduai_core_run(&select_providers, NULL, NULL);
 
 	caller = MemoryContextSwitchTo(fleet->context);
 	fleet->adopted = true;
-	fleet->nproviders = (int) n;
 	fleet->providers = palloc0(sizeof(Provider) * Max(n, 1));
+	fleet->nproviders = (int) n;
 	for (uint64 i = 0; i < n; i++)
 	{
-		read_provider(i, &fleet->providers[i]);
+		read_provider(i, keys, &fleet->providers[i]);
 		fleet->adopted = fleet->adopted && fleet->providers[i].at_home;
 	}
 	MemoryContextSwitchTo(caller);
@@ -280,26 +321,64 @@ load_instances(Fleet *fleet)
 	MemoryContextSwitchTo(caller);
 }
 
-Fleet *
-eduai_gateway_fleet_load(MemoryContext parent)
+/* The fleet's memory goes: no key stays behind in what is free. */
+static void
+wipe_keys(void *arg)
+{
+	Fleet *fleet = arg;
+
+	for (int i = 0; i < fleet->nproviders; i++)
+		eduai_core_seal_wipe(fleet->providers[i].api_key);
+}
+
+static Fleet *
+load(MemoryContext parent, bool keys)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "eduai fleet", ALLOCSET_DEFAULT_SIZES);
 	Fleet *fleet = MemoryContextAllocZero(context, sizeof(Fleet));
 	EduaiPrivilege saved;
-	uint64 seen;
 
 	fleet->context = context;
+	fleet->wipe.func = wipe_keys;
+	fleet->wipe.arg = fleet;
+	MemoryContextRegisterResetCallback(context, &fleet->wipe);
 	eduai_gateway_encoding_prepare();
-	seen = watch();
+	fleet->changes = watch();
 	eduai_core_enter(&saved);
-	load_providers(fleet);
+	load_providers(fleet, keys);
 	load_instances(fleet);
 	eduai_core_leave(&saved);
 	/* complete: from here on it is the caller's */
 	MemoryContextSetParent(context, parent);
-	loaded_changes = seen;
+	if (keys)
+		eduai_gateway_keyring_note(fleet);
 	return fleet;
+}
+
+void
+eduai_gateway_fleet_forget_keys(Fleet *fleet)
+{
+	for (int i = 0; i < fleet->nproviders; i++)
+	{
+		char *key = fleet->providers[i].api_key;
+
+		if (key != NULL)
+			explicit_bzero(key, strlen(key));
+		fleet->providers[i].api_key = NULL;
+	}
+}
+
+Fleet *
+eduai_gateway_fleet_load(MemoryContext parent)
+{
+	return load(parent, true);
+}
+
+Fleet *
+eduai_gateway_fleet_load_keyless(MemoryContext parent)
+{
+	return load(parent, false);
 }
 
 /* ---- serving ---- */

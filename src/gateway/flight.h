@@ -6,6 +6,7 @@
 
 #include "gateway/call.h"
 #include "gateway/fleet.h"
+#include "gateway/route.h"
 #include "queue/finish.h"
 
 typedef struct Flight
@@ -15,7 +16,7 @@ typedef struct Flight
 	CallOutcome *outcome; /* NULL while it flies */
 	ItemPointerData tid;  /* of the task's row as the claim left it */
 	char *pool;
-	char *model; /* as the task asked for it, NULL: any */
+	RouteAsk ask; /* as it was routed; its strings live with the call */
 	TimestampTz started_at;
 	int tries;      /* to record it */
 	int failures;   /* of those, that the outcome itself caused */

@@ -10,13 +10,20 @@
 #include "core/hooks.h"
 #include "core/json.h"
 #include "core/plan.h"
+#include "core/relcache.h"
 #include "core/status.h"
 #include "core/worker.h"
+#include "gateway/attachments.h"
+#include "gateway/budget.h"
 #include "gateway/dispatch.h"
 #include "gateway/gateway.h"
+#include "gateway/health_check.h"
+#include "gateway/route.h"
+#include "gateway/route_trace.h"
+#include "gateway/stand.h"
+#include "gateway/keyring.h"
 #include "queue/queue.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 
 static int dispatcher_kind = -1;
 
@@ -83,6 +90,16 @@ find_serving(const EduaiEnqueue *task)
 	return eduai_core_run(&serving, args, nulls) > 0;
 }
 
+void
+eduai_gateway_check_model_is_named(const char *task_type, const char *model)
+{
+	if (model == NULL && strcmp(task_type, "embeddings") == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("embeddings must name their model"),
+						errdetail("Vectors of different models cannot be compared."),
+						errhint("Put \"model\" into the payload: a model, or an alias of one.")));
+}
+
 /*
  * UE004: no instance at all is configured for the type and model.  An outage,
  * a draining instance or a full one is no reason to refuse: the task waits.
@@ -92,7 +109,10 @@ is_served(const EduaiEnqueue *task, EduaiRefusal *why)
 {
 	const char *model = task->model ? task->model : "";
 
-	if (!task->by_gateway || is_last_served(task, model))
+	if (!task->by_gateway)
+		return true;
+	eduai_gateway_check_model_is_named(task->task_type, task->model);
+	if (is_last_served(task, model))
 		return true;
 	if (find_serving(task))
 	{
@@ -143,10 +163,17 @@ eduai_gateway_init(void)
 	static const EduaiWorkerKind kind = {"dispatcher", eduai_gateway_dispatch_run};
 
 	eduai_gateway_fleet_init();
+	eduai_gateway_stand_init();
+	eduai_gateway_health_check_init();
+	eduai_gateway_keyring_init();
 	eduai_gateway_dispatch_settings();
+	eduai_gateway_route_init();
+	eduai_gateway_attachments_init();
+	eduai_gateway_trace_init();
 	dispatcher_kind = eduai_core_worker_register(&kind);
 	eduai_queue_set_dispatcher(dispatcher_kind);
-	CacheRegisterRelcacheCallback(forget_served, (Datum) 0);
+	eduai_core_relcache_register(forget_served);
 	eduai_core_enqueue_hook_register(is_served);
+	eduai_gateway_budget_init();
 	eduai_core_health_register(report);
 }

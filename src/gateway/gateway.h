@@ -15,6 +15,9 @@ extern void eduai_gateway_fleet_init(void);
 /* Makes this database's dispatcher load the fleet again when the transaction commits. */
 extern void eduai_gateway_reload_at_commit(void);
 
+/* Raises 22023 for embeddings of no model: vectors of different models cannot be compared. */
+extern void eduai_gateway_check_model_is_named(const char *task_type, const char *model);
+
 /* eduai.allow_mock: may providers of kind mock be added? */
 extern bool eduai_gateway_allow_mock;
 

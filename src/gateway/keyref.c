@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "catalog/pg_authid.h"
+#include "core/seal.h"
 #include "gateway/keyref.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -161,6 +162,7 @@ read_file(const char *path, char **error)
 	struct stat status;
 	ssize_t length = -1;
 	const char *reason = NULL;
+	char *key = NULL;
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 
 	if (fd < 0 || fstat(fd, &status) != 0)
@@ -178,13 +180,65 @@ read_file(const char *path, char **error)
 	else
 	{
 		buffer[length] = '\0';
-		return checked(pstrdup(buffer), psprintf("the first line of key file \"%s\"", path), error);
+		key = checked(pstrdup(buffer), psprintf("the first line of key file \"%s\"", path), error);
 	}
-	return NULL;
+	explicit_bzero(buffer, sizeof(buffer));
+	return key;
+}
+
+/* ---- literals ---- */
+
+char *
+eduai_gateway_keyref_context(const char *provider, const char *base_url)
+{
+	return psprintf("eduai provider %s %s", provider, base_url);
+}
+
+bytea *
+eduai_gateway_keyref_seal(const char *api_key, const char *provider, const char *base_url)
+{
+	char *fault = eduai_core_seal_fault();
+
+	if (fault != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a literal key cannot be stored without a master key to seal it with"),
+				 errdetail("The reason: %s.", fault),
+				 errhint("Give the key as env:NAME or file:PATH, or let a superuser set "
+						 "eduai.master_key_file.")));
+	return eduai_core_seal(api_key, strlen(api_key),
+						   eduai_gateway_keyref_context(provider, base_url));
+}
+
+static char *
+open_literal(const bytea *sealed, const char *context, char **error)
+{
+	char *fault;
+	char *key;
+
+	if (sealed == NULL)
+	{
+		*error = pstrdup("the key is not in this database: dumps do not carry keys; "
+						 "give it again with add_provider()");
+		return NULL;
+	}
+	key = eduai_core_unseal(sealed, context, NULL, &fault);
+	if (key == NULL)
+		*error = psprintf("the sealed key could not be opened: %s", fault);
+	return key;
+}
+
+/* ---- resolving ---- */
+
+bool
+eduai_gateway_keyref_is_file(const char *key_ref)
+{
+	return key_ref != NULL && is_file(key_ref);
 }
 
 char *
-eduai_gateway_keyref_resolve(const char *key_ref, const char *secret, char **error)
+eduai_gateway_keyref_resolve(const char *key_ref, const bytea *sealed, const char *context,
+							 char **error)
 {
 	*error = NULL;
 	if (key_ref == NULL)
@@ -202,11 +256,5 @@ eduai_gateway_keyref_resolve(const char *key_ref, const char *secret, char **err
 	}
 	if (is_file(key_ref))
 		return read_file(key_ref + 5, error);
-	if (secret == NULL)
-	{
-		*error = pstrdup("the key is not in this database: dumps do not carry keys; "
-						 "give it again with add_provider()");
-		return NULL;
-	}
-	return pstrdup(secret);
+	return open_literal(sealed, context, error);
 }

@@ -3,8 +3,8 @@
  *
  * add_provider() takes a literal key, "env:NAME" or "file:PATH".  References
  * are kept in eduai.provider.key_ref and resolved by the dispatcher whenever
- * it loads the fleet; a literal is kept in eduai.provider_secret, which no
- * dump carries, and key_ref then says "literal".
+ * it loads the fleet; a literal is kept in eduai.provider_secret, sealed
+ * (core/seal.h) and in no dump, and key_ref then says "literal".
  */
 #ifndef EDUAI_GATEWAY_KEYREF_H
 #define EDUAI_GATEWAY_KEYREF_H
@@ -20,10 +20,28 @@
 extern const char *eduai_gateway_keyref_check(const char *api_key);
 
 /*
- * The key behind a stored reference, palloc'd, or NULL with *error set to
- * words that hold nothing of the content.  "secret" is the stored literal or
- * NULL.  Does not raise; needs no transaction.
+ * What a provider's literal key is sealed for: its name and where it goes, so
+ * that a row that was moved to another provider, or a provider whose URL was
+ * changed without its key, opens nothing.
  */
-extern char *eduai_gateway_keyref_resolve(const char *key_ref, const char *secret, char **error);
+extern char *eduai_gateway_keyref_context(const char *provider, const char *base_url);
+
+/*
+ * The literal, sealed.  Raises 55000 where there is no usable master key.  The
+ * message holds nothing of the key.
+ */
+extern bytea *
+eduai_gateway_keyref_seal(const char *api_key, const char *provider, const char *base_url);
+
+/*
+ * The key behind a stored reference, palloc'd, or NULL with *error set to
+ * words that hold nothing of the content.  "sealed" is the stored literal or
+ * NULL, "context" what it is sealed for.  Does not raise; needs no transaction.
+ */
+extern char *eduai_gateway_keyref_resolve(const char *key_ref, const bytea *sealed,
+										  const char *context, char **error);
+
+/* Is it a file's?  Then it may change while the server runs. */
+extern bool eduai_gateway_keyref_is_file(const char *key_ref);
 
 #endif

@@ -19,27 +19,12 @@ first_count(const Jsonb *json, const char *key, const char *other)
 	return count > 0 ? count : eduai_gateway_count(json, other);
 }
 
-static int64
-seconds_to_ms(const Jsonb *json, const char *key)
-{
-	double seconds;
-
-	if (!eduai_core_json_double(json, key, &seconds))
-	{
-		char *text = eduai_gateway_string(json, key);
-
-		seconds = text != NULL ? strtod(text, NULL) : 0;
-	}
-	return seconds > 0 && seconds < 1e9 ? (int64) (seconds * 1000.0 + 0.5) : 0;
-}
-
 static void
 read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 {
 	Jsonb *usage = eduai_core_json_child(body, "usage");
 	Jsonb *in = eduai_core_json_child(usage, "prompt_tokens_details");
 	Jsonb *out = eduai_core_json_child(usage, "completion_tokens_details");
-	Numeric cost;
 
 	outcome->model = eduai_gateway_string(body, "model");
 	if (outcome->model == NULL)
@@ -56,12 +41,11 @@ read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 		outcome->tokens_cached = eduai_gateway_count(usage, "prompt_cache_hit_tokens");
 	outcome->tokens_cache_write = eduai_gateway_count(in, "cache_write_tokens");
 	outcome->tokens_reasoning = eduai_gateway_count(out, "reasoning_tokens");
-	outcome->audio_ms = seconds_to_ms(usage, "seconds");
+	outcome->audio_ms = eduai_gateway_seconds_to_ms(usage, "seconds");
 
-	cost = eduai_core_json_numeric(usage, "cost");
-	if (cost != NULL && strcmp(call->instance->provider->kind, "openrouter") == 0 &&
-		!numeric_is_nan(cost) && !numeric_is_inf(cost) && !eduai_gateway_is_negative(cost))
-		outcome->cost_usd = cost;
+	eduai_gateway_bound_usage(outcome);
+	if (strcmp(call->instance->provider->kind, "openrouter") == 0)
+		outcome->cost_usd = eduai_gateway_given_cost(usage, "cost");
 }
 
 /* ---- chat ---- */
@@ -86,6 +70,26 @@ content_text(const Jsonb *message)
 	return text.data;
 }
 
+/* Compatible servers' own words for OpenAI's; any other stays what it is. */
+static const char *
+common_reason(const char *theirs)
+{
+	static const char *const words[][2] = {
+		{"eos", "stop"},
+		{"eos_token", "stop"},
+		{"end_turn", "stop"},
+		{"stop_sequence", "stop"},
+		{"max_tokens", "length"},
+		{"model_length", "length"},
+		{"tool_use", "tool_calls"},
+	};
+
+	for (size_t i = 0; i < lengthof(words); i++)
+		if (strcmp(theirs, words[i][0]) == 0)
+			return words[i][1];
+	return theirs;
+}
+
 /* Judges the finish reason; NULL when the answer is a failure. */
 static char *
 finish_reason(const WireResponse *response, const Jsonb *choice, int64 now_unix,
@@ -108,7 +112,7 @@ finish_reason(const WireResponse *response, const Jsonb *choice, int64 now_unix,
 		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "error_in_answer",
 								   "the provider ended the answer with an error");
 	else
-		return reason;
+		return (char *) common_reason(reason);
 	return NULL;
 }
 
@@ -120,6 +124,7 @@ put_chat(const GatewayCall *call, const Jsonb *message, const char *text, const 
 	Jsonb *calls = eduai_core_json_child(message, "tool_calls");
 	Jsonb *legacy = eduai_core_json_child(message, "function_call");
 	char *refusal = eduai_gateway_string(message, "refusal");
+	int images;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "text", text);
@@ -131,6 +136,14 @@ put_chat(const GatewayCall *call, const Jsonb *message, const char *text, const 
 		eduai_core_json_put_json(&j, "function_call", legacy);
 	if (refusal != NULL)
 		eduai_core_json_put_text(&j, "refusal", refusal);
+	images = eduai_gateway_put_chat_images(&j, message);
+	if (images < 0)
+	{
+		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "invalid_answer",
+								   "an image of the answer is neither a URL nor base64");
+		return;
+	}
+	outcome->images = images;
 	eduai_core_json_put_text(&j, "finish_reason", reason);
 	eduai_gateway_put_usage(&j, outcome);
 	outcome->result = eduai_core_json_end(&j);
@@ -141,6 +154,7 @@ has_something(const Jsonb *message, const char *text, const char *reason)
 {
 	return text != NULL || strcmp(reason, "length") == 0 ||
 		   eduai_core_json_length(eduai_core_json_child(message, "tool_calls")) > 0 ||
+		   eduai_core_json_length(eduai_core_json_child(message, "images")) > 0 ||
 		   eduai_core_json_child(message, "function_call") != NULL ||
 		   eduai_gateway_string(message, "refusal") != NULL;
 }
@@ -173,70 +187,7 @@ read_chat(const GatewayCall *call, const WireResponse *response, const Jsonb *bo
 	put_chat(call, message, text, reason, outcome);
 }
 
-/* ---- images and transcripts ---- */
-
-static void
-read_images(const Jsonb *body, CallOutcome *outcome)
-{
-	static const char *const keys[] = {"url", "b64_json", "revised_prompt"};
-	Jsonb *data = eduai_core_json_child(body, "data");
-	int n = eduai_core_json_length(data);
-	EduaiJson j;
-
-	eduai_core_json_begin(&j);
-	eduai_core_json_open_array(&j, "images");
-	for (int i = 0; i < n; i++)
-	{
-		Jsonb *image = eduai_core_json_element(data, i);
-
-		if (eduai_gateway_string(image, "url") == NULL &&
-			eduai_gateway_string(image, "b64_json") == NULL)
-			continue;
-		eduai_core_json_open_object(&j, NULL);
-		for (size_t k = 0; k < lengthof(keys); k++)
-		{
-			char *value = eduai_gateway_string(image, keys[k]);
-
-			if (value != NULL)
-				eduai_core_json_put_text(&j, keys[k], value);
-		}
-		eduai_core_json_close_object(&j);
-		outcome->images++;
-	}
-	eduai_core_json_close_array(&j);
-	eduai_core_json_put_text(&j, "finish_reason", "stop");
-	eduai_gateway_put_usage(&j, outcome);
-	outcome->result = eduai_core_json_end(&j);
-	if (outcome->images == 0)
-		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "empty_answer", "the answer has no images");
-}
-
-void
-eduai_gateway_read_transcript(const Jsonb *body, CallOutcome *outcome)
-{
-	char *text = eduai_gateway_string(body, "text");
-	char *language = eduai_gateway_string(body, "language");
-	Jsonb *segments = eduai_core_json_child(body, "segments");
-	EduaiJson j;
-
-	if (text == NULL)
-	{
-		eduai_gateway_outcome_fail(outcome, CALL_RETRY, "invalid_answer",
-								   "the answer has no transcript");
-		return;
-	}
-	if (outcome->audio_ms == 0)
-		outcome->audio_ms = seconds_to_ms(body, "duration");
-	eduai_core_json_begin(&j);
-	eduai_core_json_put_text(&j, "transcript", text);
-	if (language != NULL)
-		eduai_core_json_put_text(&j, "language", language);
-	if (segments != NULL)
-		eduai_core_json_put_json(&j, "segments", segments);
-	eduai_core_json_put_text(&j, "finish_reason", "stop");
-	eduai_gateway_put_usage(&j, outcome);
-	outcome->result = eduai_core_json_end(&j);
-}
+/* ---- the answer ---- */
 
 void
 eduai_gateway_openai_read(const GatewayCall *call, const WireResponse *response, int64 now_unix,
@@ -255,7 +206,7 @@ eduai_gateway_openai_read(const GatewayCall *call, const WireResponse *response,
 	else if (strcmp(call->task_type, "embeddings") == 0)
 		eduai_gateway_read_embeddings(call, eduai_core_json_child(body, "data"), outcome);
 	else if (strcmp(call->task_type, "image_generation") == 0)
-		read_images(body, outcome);
+		eduai_gateway_read_images(call, body, outcome);
 	else if (strcmp(call->task_type, "transcription") == 0)
 		eduai_gateway_read_transcript(body, outcome);
 	else

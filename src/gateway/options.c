@@ -24,7 +24,8 @@ typedef enum OptionType
 	OPTION_NUMBER,   /* at least 0 */
 	OPTION_FRACTION, /* 0..1 */
 	OPTION_TEXTS,    /* an array of strings, each min..max bytes */
-	OPTION_HEADERS   /* an object of strings */
+	OPTION_HEADERS,  /* an object of strings */
+	OPTION_PRICES    /* a number of at least 0, or an object of some */
 } OptionType;
 
 typedef struct OptionSpec
@@ -43,6 +44,7 @@ static const OptionSpec provider_options[] = {
 	{"allow_private", OPTION_BOOL},
 	{"headers", OPTION_HEADERS},
 	{"http2", OPTION_BOOL},
+	{"webhook", OPTION_BOOL, 0, 0, "openai"},
 	{"anthropic_version", OPTION_TEXT, 1, 64, "anthropic"},
 	{"latency_ms", OPTION_INT, 0, ONE_DAY_MS, "mock"},
 	{"text", OPTION_TEXT, 0, 1048576, "mock"},
@@ -63,10 +65,12 @@ static const OptionSpec provider_options[] = {
 static const OptionSpec instance_options[] = {
 	{"aliases", OPTION_TEXTS, 1, 256},
 	{"tier", OPTION_INT, 1, 100},
+	{"fallback", OPTION_TEXTS, 1, 256},
 	{"tenants", OPTION_TEXTS, 1, 63},
 	{"region", OPTION_TEXT, 1, 64},
 	{"context_tokens", OPTION_INT, 1, PG_INT32_MAX},
 	{"max_output_tokens", OPTION_INT, 1, PG_INT32_MAX},
+	{"image_tokens", OPTION_INT, 1, PG_INT32_MAX},
 	{"embedding_space", OPTION_TEXT, 1, 256},
 	{"rpm", OPTION_INT, 1, PG_INT32_MAX},
 	{"tpm", OPTION_INT, 1, INT64CONST(1000000000000)},
@@ -75,7 +79,9 @@ static const OptionSpec instance_options[] = {
 	{"price_cache_write", OPTION_NUMBER},
 	{"price_reasoning", OPTION_NUMBER},
 	{"price_audio_second", OPTION_NUMBER},
-	{"price_image", OPTION_NUMBER},
+	{"price_image", OPTION_PRICES},
+	{"audio_url", OPTION_BOOL},
+	{"json_schema", OPTION_BOOL},
 	{"connect_ms", OPTION_INT, 1, ONE_DAY_MS},
 	{"first_byte_ms", OPTION_INT, 1, ONE_DAY_MS},
 	{"stall_ms", OPTION_INT, 1, ONE_DAY_MS},
@@ -252,6 +258,34 @@ check_number(const char *what, const OptionSpec *spec, const JsonbValue *value)
 		refuse(what, spec, must, value);
 }
 
+/* A number, or numbers under any names. */
+static void
+check_prices(const char *what, const OptionSpec *spec, const JsonbValue *value)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue name;
+	JsonbValue price;
+	int n = 0;
+
+	if (value->type != jbvBinary)
+	{
+		check_number(what, spec, value);
+		return;
+	}
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &price, true);
+		check_number(what, spec, &price);
+		n++;
+	}
+	if (n == 0)
+		refuse(what, spec, "a number of at least 0, or an object of some", value);
+}
+
 static void
 check_value(const char *what, const OptionSpec *spec, const JsonbValue *value)
 {
@@ -281,6 +315,9 @@ check_value(const char *what, const OptionSpec *spec, const JsonbValue *value)
 			break;
 		case OPTION_HEADERS:
 			check_headers(what, spec, value);
+			break;
+		case OPTION_PRICES:
+			check_prices(what, spec, value);
 			break;
 	}
 }

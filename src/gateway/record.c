@@ -6,9 +6,10 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "core/clock.h"
-#include "core/plan.h"
+#include "gateway/budget.h"
+#include "gateway/attachments.h"
+#include "gateway/ledger.h"
 #include "gateway/record.h"
 #include "gateway/route.h"
 #include "queue/orphan.h"
@@ -18,107 +19,29 @@
 #define ORPHAN_BATCH        500
 #define HANDLER_PATIENCE_US (60 * INT64CONST(1000000))
 
-/* one row of the ledger */
-typedef struct LedgerRow
-{
-	const char *tenant;
-	int64 task_id;
-	int attempt;
-	const char *instance;
-	const char *provider; /* NULL when unknown */
-	const char *model;
-	int64 tokens_in;
-	int64 tokens_cached;
-	int64 tokens_out;
-	Numeric cost_usd;
-	const char *outcome;
-	const char *code; /* NULL on success */
-	int http_status;
-	const char *request_id;
-	TimestampTz started_at;
-	int64 duration_us;   /* -1: unknown */
-	int64 first_byte_us; /* -1: none came */
-} LedgerRow;
-
-static Datum
-text_column(const LedgerRow *rows, int n, size_t offset)
-{
-	char **values = palloc(sizeof(char *) * n);
-
-	for (int i = 0; i < n; i++)
-		values[i] = *(char **) ((char *) &rows[i] + offset);
-	return eduai_core_text_array(values, n);
-}
-
-static Datum
-int8_column(const LedgerRow *rows, int n, size_t offset)
-{
-	int64 *values = palloc(sizeof(int64) * n);
-	bool *nulls = palloc(sizeof(bool) * n);
-
-	for (int i = 0; i < n; i++)
-	{
-		values[i] = *(int64 *) ((char *) &rows[i] + offset);
-		nulls[i] = values[i] < 0;
-	}
-	return eduai_core_int8_array(values, nulls, n);
-}
-
-static Datum
-int4_column(const LedgerRow *rows, int n, size_t offset)
-{
-	int32 *values = palloc(sizeof(int32) * n);
-
-	for (int i = 0; i < n; i++)
-		values[i] = *(int *) ((char *) &rows[i] + offset);
-	return eduai_core_int4_array(values, NULL, n);
-}
-
+/* what is to follow a failure: at once elsewhere, later, or nothing */
 static void
-insert_ledger(const LedgerRow *rows, int n)
+fill_next(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 {
-	static EduaiPlan insert = {
-		"INSERT INTO eduai.provider_call (tenant_id, task_id, attempt, instance, provider, model, "
-		"tokens_in, tokens_cached, tokens_out, cost_usd, outcome, code, http_status, request_id, "
-		"started_at, ms, first_byte_ms) "
-		"SELECT l.tenant_id, l.task_id, l.attempt, l.instance, l.provider, l.model, l.tokens_in, "
-		"l.tokens_cached, l.tokens_out, l.cost_usd, l.outcome, l.code, nullif(l.http_status, 0), "
-		"l.request_id, l.started_at, l.duration_us / 1000.0, l.first_byte_us / 1000.0 "
-		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) "
-		"l (tenant_id, task_id, attempt, instance, provider, model, tokens_in, tokens_cached, "
-		"tokens_out, cost_usd, outcome, code, http_status, request_id, started_at, duration_us, "
-		"first_byte_us)",
-		17,
-		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		 INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, NUMERICARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		 INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID}};
-	Datum *costs = palloc(sizeof(Datum) * n);
-	Datum *times = palloc(sizeof(Datum) * n);
-	Datum args[17];
+	const CallOutcome *r = f->outcome;
+	const char *name = f->call.instance->name;
+	RouteAsk ask = f->ask;
+	RouteNext next = NEXT_LATER;
+	bool alone = true;
 
-	for (int i = 0; i < n; i++)
-	{
-		costs[i] = NumericGetDatum(rows[i].cost_usd);
-		times[i] = TimestampTzGetDatum(rows[i].started_at);
-	}
-	args[0] = text_column(rows, n, offsetof(LedgerRow, tenant));
-	args[1] = int8_column(rows, n, offsetof(LedgerRow, task_id));
-	args[2] = int4_column(rows, n, offsetof(LedgerRow, attempt));
-	args[3] = text_column(rows, n, offsetof(LedgerRow, instance));
-	args[4] = text_column(rows, n, offsetof(LedgerRow, provider));
-	args[5] = text_column(rows, n, offsetof(LedgerRow, model));
-	args[6] = int8_column(rows, n, offsetof(LedgerRow, tokens_in));
-	args[7] = int8_column(rows, n, offsetof(LedgerRow, tokens_cached));
-	args[8] = int8_column(rows, n, offsetof(LedgerRow, tokens_out));
-	args[9] = eduai_core_datum_array(costs, NULL, n, NUMERICOID);
-	args[10] = text_column(rows, n, offsetof(LedgerRow, outcome));
-	args[11] = text_column(rows, n, offsetof(LedgerRow, code));
-	args[12] = int4_column(rows, n, offsetof(LedgerRow, http_status));
-	args[13] = text_column(rows, n, offsetof(LedgerRow, request_id));
-	args[14] = eduai_core_datum_array(times, NULL, n, TIMESTAMPTZOID);
-	args[15] = int8_column(rows, n, offsetof(LedgerRow, duration_us));
-	args[16] = int8_column(rows, n, offsetof(LedgerRow, first_byte_us));
-	eduai_core_run(&insert, args, NULL);
+	o->retry = r->verdict == CALL_RETRY;
+	if (fleet == NULL)
+		return;
+	ask.failures = palloc(sizeof(RouteFailure) * (ask.nfailures + 1));
+	for (int i = 0; i < ask.nfailures; i++)
+		ask.failures[i] = f->ask.failures[i];
+	ask.failures[ask.nfailures++] = (RouteFailure){name, r->code, 0};
+	next = eduai_gateway_route_next(fleet, &ask, name, o->retry, &alone);
+	o->retry = next != NEXT_NOWHERE;
+	o->at_once = next == NEXT_AT_ONCE;
+	/* another instance need not wait for what this one wishes */
+	if (!alone)
+		o->retry_after_ms = -1;
 }
 
 /* what the queue is told; which failures another attempt may mend is decided here */
@@ -127,7 +50,6 @@ fill_outcome(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 {
 	const GatewayCall *call = &f->call;
 	const CallOutcome *r = f->outcome;
-	bool elsewhere;
 
 	memset(o, 0, sizeof(*o));
 	o->tenant = call->tenant;
@@ -145,13 +67,7 @@ fill_outcome(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 	o->patience_over = f->tries > 0 && eduai_core_mono_us() - f->ended_us > HANDLER_PATIENCE_US;
 	if (o->end == ATTEMPT_COMPLETED || r->verdict == CALL_FATAL)
 		return;
-	elsewhere = fleet != NULL && eduai_gateway_route_elsewhere(fleet, call->task_type, f->model,
-															   call->tenant, call->instance->name);
-	o->retry = r->verdict == CALL_RETRY || elsewhere;
-	/* another instance need not wait for what this one wishes */
-	o->at_once = elsewhere;
-	if (elsewhere)
-		o->retry_after_ms = -1;
+	fill_next(fleet, f, o);
 }
 
 static const char *
@@ -169,15 +85,22 @@ fill_ledger(const Flight *f, FinishStatus status, LedgerRow *row)
 {
 	const CallOutcome *r = f->outcome;
 
+	memset(row, 0, sizeof(*row));
 	row->tenant = f->call.tenant;
 	row->task_id = f->call.task_id;
 	row->attempt = f->call.attempt;
 	row->instance = f->call.instance->name;
 	row->provider = f->call.instance->provider->name;
+	row->task_type = f->call.task_type;
+	row->user_id = f->call.user_id;
 	row->model = r->model ? r->model : f->call.instance->model;
 	row->tokens_in = r->tokens_in;
 	row->tokens_cached = r->tokens_cached;
+	row->tokens_cache_write = r->tokens_cache_write;
 	row->tokens_out = r->tokens_out;
+	row->tokens_reasoning = r->tokens_reasoning;
+	row->images = r->images;
+	row->audio_ms = r->audio_ms;
 	row->cost_usd = r->cost_usd;
 	row->outcome = ledger_outcome(f, status);
 	row->code = r->verdict == CALL_COMPLETED ? NULL : r->code;
@@ -188,25 +111,65 @@ fill_ledger(const Flight *f, FinishStatus status, LedgerRow *row)
 	row->first_byte_us = r->first_byte_us;
 }
 
+/* NULL: nobody knows what it cost */
+static Numeric
+known_cost(const CallOutcome *outcome)
+{
+	return eduai_gateway_cost_is_known(outcome) ? outcome->cost_usd : NULL;
+}
+
+/*
+ * What budgets make of a call.  One of unknown cost counts at its bound, also
+ * for budgets that are set later.
+ */
+static void
+put_money(const GatewayCall *call, const BudgetCall *settled, LedgerRow *row)
+{
+	row->bound_usd = settled->bound_usd;
+	if (settled->cost_usd != NULL)
+		return;
+	row->counted_usd = settled->bound_usd;
+	if (row->counted_usd == NULL && call != NULL)
+		row->counted_usd =
+			eduai_gateway_cost_bound(call->instance, call->task_type, call->payload, NULL, NULL);
+}
+
 void
 eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 {
 	TaskOutcome *outcomes = palloc(sizeof(TaskOutcome) * n);
 	LedgerRow *rows = palloc(sizeof(LedgerRow) * n);
+	BudgetCall *calls = palloc0(sizeof(BudgetCall) * n);
+	const Flight **recorded = palloc(sizeof(Flight *) * n);
 	int nrows = 0;
 
 	for (int i = 0; i < n; i++)
+	{
+		eduai_gateway_pictures_keep(&flights[i]->call, flights[i]->outcome);
 		fill_outcome(fleet, flights[i], &outcomes[i]);
+	}
 	eduai_queue_finish(outcomes, n, true);
 	for (int i = 0; i < n; i++)
 	{
+		if (outcomes[i].status != FINISH_RECORDED)
+			eduai_gateway_pictures_unkeep(&flights[i]->call, flights[i]->outcome);
 		done[i] = outcomes[i].status != FINISH_BUSY;
 		flights[i]->tid = outcomes[i].tid; /* it may have moved */
-		if (done[i])
-			fill_ledger(flights[i], outcomes[i].status, &rows[nrows++]);
+		if (!done[i])
+			continue;
+		calls[nrows] = (BudgetCall){.tenant = outcomes[i].tenant,
+									.task_id = outcomes[i].task_id,
+									.attempt = outcomes[i].attempt,
+									.cost_usd = known_cost(flights[i]->outcome)};
+		recorded[nrows] = flights[i];
+		fill_ledger(flights[i], outcomes[i].status, &rows[nrows++]);
 	}
-	if (nrows > 0)
-		insert_ledger(rows, nrows);
+	if (nrows == 0)
+		return;
+	eduai_gateway_budget_settle(calls, nrows);
+	for (int i = 0; i < nrows; i++)
+		put_money(&recorded[i]->call, &calls[i], &rows[i]);
+	eduai_gateway_ledger_insert(rows, nrows);
 }
 
 static void
@@ -243,7 +206,8 @@ fill_orphan_ledger(const Orphan *orphan, LedgerRow *row)
 	row->attempt = orphan->attempt;
 	row->instance = orphan->instance;
 	row->model = orphan->model;
-	row->tokens_in = row->tokens_cached = row->tokens_out = -1;
+	row->tokens_in = row->tokens_cached = row->tokens_cache_write = -1;
+	row->tokens_out = row->tokens_reasoning = row->images = row->audio_ms = -1;
 	row->cost_usd = int64_to_numeric(0);
 	row->outcome = "uncertain";
 	row->code = "uncertain";
@@ -256,6 +220,7 @@ record_all(const Orphan *orphans, int n)
 {
 	TaskOutcome *outcomes = palloc(sizeof(TaskOutcome) * Max(n, 1));
 	LedgerRow *rows = palloc(sizeof(LedgerRow) * Max(n, 1));
+	BudgetCall *calls = palloc0(sizeof(BudgetCall) * Max(n, 1));
 	int nrows = 0;
 
 	if (n == 0)
@@ -264,10 +229,22 @@ record_all(const Orphan *orphans, int n)
 		fill_orphan(&orphans[i], &outcomes[i]);
 	eduai_queue_finish(outcomes, n, true);
 	for (int i = 0; i < n; i++)
-		if (outcomes[i].status == FINISH_RECORDED && !orphans[i].leased)
-			fill_orphan_ledger(&orphans[i], &rows[nrows++]);
-	if (nrows > 0)
-		insert_ledger(rows, nrows);
+	{
+		/* a reservation of one that has ended otherwise is forgotten: see budget.h */
+		if (orphans[i].leased || outcomes[i].status != FINISH_RECORDED)
+			continue;
+		/* nobody knows what it cost: its bound counts as spent */
+		calls[nrows] = (BudgetCall){.tenant = orphans[i].tenant,
+									.task_id = orphans[i].task_id,
+									.attempt = orphans[i].attempt};
+		fill_orphan_ledger(&orphans[i], &rows[nrows++]);
+	}
+	if (nrows == 0)
+		return;
+	eduai_gateway_budget_settle(calls, nrows);
+	for (int i = 0; i < nrows; i++)
+		put_money(NULL, &calls[i], &rows[i]);
+	eduai_gateway_ledger_insert(rows, nrows);
 }
 
 int

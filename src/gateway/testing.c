@@ -45,18 +45,53 @@ price_or_zero(const Jsonb *options, const char *name)
 	return found != NULL ? found : int64_to_numeric(0);
 }
 
+/* {"<id>": {"content_type", "text"}}: what the claim would have read. */
+static void
+add_files(GatewayCall *call, const Jsonb *files)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue key;
+
+	if (!eduai_core_json_is_object(files))
+		return;
+	call->files = palloc0(sizeof(CallFile) * JsonContainerSize(&files->root));
+	it = JsonbIteratorInit((JsonbContainer *) &files->root);
+	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
+	{
+		CallFile *file = &call->files[call->nfiles];
+		Jsonb *object;
+		char *text;
+
+		if (token != WJB_KEY)
+			continue;
+		file->id = pnstrdup(key.val.string.val, key.val.string.len);
+		object = eduai_core_json_child(files, file->id);
+		text = eduai_gateway_string(object, "text");
+		file->content_type = eduai_gateway_string(object, "content_type");
+		file->data = text != NULL ? (bytea *) cstring_to_text(text) : NULL;
+		file->missing = "payload_too_large";
+		call->nfiles++;
+		(void) JsonbIteratorNext(&it, &key, true);
+	}
+}
+
 static Bench *
 bench_new(FunctionCallInfo fcinfo, int payload_arg, int provider_arg, int instance_arg)
 {
 	Bench *b = palloc0(sizeof(Bench));
 	Jsonb *p = PG_GETARG_JSONB_P(provider_arg);
 	Jsonb *i = PG_GETARG_JSONB_P(instance_arg);
+	bool webhook = false;
+	int64 attempt = 1;
 
 	b->provider.name = "bench";
 	b->provider.kind = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	b->provider.base_url = eduai_gateway_string(p, "base_url");
 	b->provider.api_key = eduai_gateway_string(p, "api_key");
 	b->provider.options = p;
+	b->provider.webhook = strcmp(b->provider.kind, "openai") == 0 &&
+						  eduai_core_json_bool(p, "webhook", &webhook) && webhook;
 	if (b->provider.base_url == NULL)
 		b->provider.base_url = "https://api.example.com/v1";
 	b->instance.provider = &b->provider;
@@ -70,12 +105,16 @@ bench_new(FunctionCallInfo fcinfo, int payload_arg, int provider_arg, int instan
 	b->instance.price_cached = price(i, "price_cached");
 	b->instance.price_cache_write = price(i, "price_cache_write");
 	b->instance.price_reasoning = price(i, "price_reasoning");
-	b->instance.price_image = price(i, "price_image");
+	b->instance.price_image = eduai_gateway_dearest_image(i);
 	b->instance.price_audio_second = price(i, "price_audio_second");
+	(void) eduai_core_json_bool(i, "stream", &b->instance.stream);
 	b->instance.max_output_tokens = eduai_gateway_count(i, "max_output_tokens");
 	b->call.context = CurrentMemoryContext;
 	b->call.task_id = 1;
-	b->call.attempt = 1;
+	(void) eduai_core_json_int64(p, "attempt", &attempt);
+	b->call.attempt = (int) attempt;
+	b->call.metadata = eduai_core_json_child(p, "metadata");
+	add_files(&b->call, eduai_core_json_child(p, "files"));
 	b->call.tenant = "default";
 	b->call.task_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	b->call.idempotency_key = eduai_gateway_string(p, "idempotency_key");
@@ -98,6 +137,18 @@ verdict_name(CallVerdict verdict)
 										"cancelled"};
 
 	return names[verdict];
+}
+
+static void
+put_limit(EduaiJson *j, const char *name, int64 limit, int64 left, int64 reset_ms)
+{
+	if (left < 0)
+		return;
+	eduai_core_json_open_object(j, name);
+	eduai_core_json_put_int(j, "limit", limit);
+	eduai_core_json_put_int(j, "left", left);
+	eduai_core_json_put_int(j, "reset_ms", reset_ms);
+	eduai_core_json_close_object(j);
 }
 
 static void
@@ -130,6 +181,10 @@ eduai_gateway_outcome_json(const CallOutcome *outcome)
 	put_count(&j, "images", outcome->images);
 	put_count(&j, "audio_ms", outcome->audio_ms);
 	eduai_core_json_put_numeric(&j, "cost_usd", outcome->cost_usd);
+	put_limit(&j, "requests", outcome->limits.requests_limit, outcome->limits.requests_left,
+			  outcome->limits.requests_reset_ms);
+	put_limit(&j, "tokens", outcome->limits.tokens_limit, outcome->limits.tokens_left,
+			  outcome->limits.tokens_reset_ms);
 	if (outcome->request_id != NULL)
 		eduai_core_json_put_text(&j, "request_id", outcome->request_id);
 	return eduai_core_json_end(&j);
@@ -183,12 +238,14 @@ eduai_test_build_request(PG_FUNCTION_ARGS)
 	eduai_core_require_test_mode();
 	b = bench_new(fcinfo, 2, 3, 4);
 	outcome = eduai_gateway_outcome_new(&b->call);
-	if (!eduai_gateway_request_build(&b->call, &request, outcome))
+	if (!eduai_gateway_payload_render(&b->call, outcome) ||
+		!eduai_gateway_request_build(&b->call, eduai_gateway_count(b->provider.options, "now_unix"),
+									 &request, outcome))
 		PG_RETURN_JSONB_P(eduai_gateway_outcome_json(outcome));
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "url", request.url);
 	put_headers(&j, &request, b->provider.api_key);
-	if (request.file != NULL)
+	if (request.file != NULL || request.nfields > 0)
 		put_upload(&j, &request);
 	else
 	{
@@ -199,6 +256,31 @@ eduai_test_build_request(PG_FUNCTION_ARGS)
 			eduai_core_json_put_int(&j, "body_bytes", request.body_length);
 	}
 	PG_RETURN_JSONB_P(eduai_core_json_end(&j));
+}
+
+/* Limit headers among these, in pairs of strings. */
+static const char **
+limit_headers(Jsonb *headers, int *n)
+{
+	const char **pairs = palloc(sizeof(char *) * 2 * Max(JB_ROOT_COUNT(headers), 1));
+	JsonbIterator *it = JsonbIteratorInit(&headers->root);
+	JsonbIteratorToken token;
+	JsonbValue v;
+
+	*n = 0;
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		char *name;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(v.val.string.val, v.val.string.len);
+		if (!eduai_gateway_is_limit_header(name, strlen(name)))
+			continue;
+		pairs[(*n)++] = name;
+		pairs[(*n)++] = eduai_core_json_text(headers, name);
+	}
+	return pairs;
 }
 
 Datum
@@ -221,6 +303,7 @@ eduai_test_read_response(PG_FUNCTION_ARGS)
 
 	eduai_core_require_test_mode();
 	b = bench_new(fcinfo, 5, 6, 7);
+	response.limit_headers = limit_headers(headers, &response.nlimit_headers);
 	outcome = eduai_gateway_outcome_new(&b->call);
 	eduai_gateway_response_read(&b->call, &response, PG_GETARG_INT64(8), outcome);
 	PG_RETURN_JSONB_P(eduai_gateway_outcome_json(outcome));
@@ -240,7 +323,8 @@ eduai_test_address_class(PG_FUNCTION_ARGS)
 Datum
 eduai_test_parents(PG_FUNCTION_ARGS)
 {
-	CallOutcome outcome = {.retry_after_ms = -1, .cost_usd = int64_to_numeric(0)};
+	CallOutcome outcome = {
+		.retry_after_ms = -1, .cost_usd = int64_to_numeric(0), .limits = {-1, -1, -1, -1, -1, -1}};
 	Jsonb *rendered;
 
 	eduai_core_require_test_mode();

@@ -12,12 +12,17 @@
 #include "gateway/deadline.h"
 #include "gateway/exchange.h"
 #include "gateway/gateway.h"
+#include "gateway/keyring.h"
 #include "gateway/line.h"
 #include "gateway/multi.h"
+#include "gateway/show.h"
 #include "gateway/transfer.h"
+#include "queue/output.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+
+#define HEALTH_CHECK_BODY (64 * 1024)
 
 typedef struct TransferEntry
 {
@@ -88,21 +93,6 @@ abort_transfer(Transfer *t, TransferAbort why)
 	finish(t);
 }
 
-/* What libcurl has ended. */
-static void
-harvest(void)
-{
-	CURLcode result;
-	Transfer *t;
-
-	while ((t = eduai_gateway_multi_ended(&result)) != NULL)
-	{
-		eduai_gateway_exchange_judge(t, result);
-		eduai_gateway_exchange_release(t);
-		finish(t);
-	}
-}
-
 static void
 answer_mock(Transfer *t)
 {
@@ -150,8 +140,11 @@ launch(Transfer *t)
 	t->state = TRANSFER_RUNNING;
 	places_taken++;
 	t->launched_us = eduai_core_mono_us();
-	t->max_body = (size_t) eduai_gateway_max_response_kb * 1024;
-	if (!eduai_gateway_request_build(t->call, &t->request, t->outcome) ||
+	/* of a health check only the head is of interest */
+	t->max_body =
+		t->call->health_check ? HEALTH_CHECK_BODY : (size_t) eduai_gateway_max_response_kb * 1024;
+	if (!eduai_gateway_request_build(t->call, (int64) timestamptz_to_time_t(eduai_core_now()),
+									 &t->request, t->outcome) ||
 		!eduai_gateway_exchange_prepare(t))
 	{
 		finish(t);
@@ -166,6 +159,54 @@ launch(Transfer *t)
 		return;
 	}
 	eduai_gateway_deadline_set(t, eduai_gateway_deadline_limit(t, &why));
+}
+
+/*
+ * Refused for a key that was replaced while the request was on its way?  Such a
+ * refusal did no work, so that sending it again, once, is no second request.
+ */
+static bool
+has_newer_key(Transfer *t)
+{
+	if (t->renewed || t->abort != ABORT_NONE || t->outcome->http_status < 400 ||
+		strcmp(t->outcome->code, "auth") != 0)
+		return false;
+	t->renewed = eduai_gateway_keyring_renew(t->call);
+	return t->renewed;
+}
+
+/* In the place that it has, within the time it has left. */
+static void
+send_again(Transfer *t)
+{
+	eduai_gateway_deadline_clear(t);
+	eduai_gateway_line_resolved(t);
+	places_taken--;
+	t->outcome = eduai_gateway_outcome_new(t->call);
+	memset(&t->request, 0, sizeof(t->request));
+	/* what the callbacks wrote belongs to the exchange that is over */
+	memset(&t->abort, 0, offsetof(Transfer, started_us) - offsetof(Transfer, abort));
+	t->connected_us = t->first_byte_us = t->last_byte_us = 0;
+	t->uploaded = 0;
+	launch(t);
+}
+
+/* What libcurl has ended. */
+static void
+harvest(void)
+{
+	CURLcode result;
+	Transfer *t;
+
+	while ((t = eduai_gateway_multi_ended(&result)) != NULL)
+	{
+		eduai_gateway_exchange_judge(t, result);
+		eduai_gateway_exchange_release(t);
+		if (has_newer_key(t))
+			send_again(t);
+		else
+			finish(t);
+	}
 }
 
 static void
@@ -228,6 +269,9 @@ eduai_gateway_transfer_start(GatewayCall *call)
 	t->total_ms = own_ms > 0 ? Min(own_ms, call->timeout_ms) : call->timeout_ms;
 	list(t);
 	unreturned++;
+	/* what an earlier attempt gave is nobody's answer any more */
+	if (call->attempt > 1)
+		eduai_queue_output_begin(call->task_id, call->attempt);
 	if (!eduai_gateway_payload_render(call, t->outcome))
 	{
 		finish(t);
@@ -263,7 +307,7 @@ eduai_gateway_transfer_of(int64 task_id, char **tenant, int *attempt)
 {
 	TransferEntry *entry = hash_search(by_task, &task_id, HASH_FIND, NULL);
 
-	if (entry == NULL)
+	if (entry == NULL || entry->newest->call->health_check)
 		return false;
 	*tenant = entry->newest->call->tenant;
 	*attempt = entry->newest->call->attempt;
@@ -278,6 +322,7 @@ eduai_gateway_transfer_poll(void)
 	eduai_gateway_multi_serve();
 	harvest();
 	expire(eduai_core_mono_us());
+	eduai_gateway_show_poll(eduai_core_mono_us());
 	launch_waiting();
 }
 
@@ -298,6 +343,7 @@ eduai_gateway_transfer_timeout_ms(void)
 
 	if (!dlist_is_empty(&finished))
 		return 0;
+	next_us = earlier(next_us, eduai_gateway_show_next_us());
 	if (next_us < 0)
 		return -1;
 	now_us = eduai_core_mono_us();
@@ -343,6 +389,8 @@ eduai_gateway_transfer_list(char ***tenants, int64 **task_ids, int **attempts)
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		for (Transfer *t = entry->newest; t != NULL; t = t->older)
 		{
+			if (t->call->health_check)
+				continue;
 			(*tenants)[n] = t->call->tenant;
 			(*task_ids)[n] = t->call->task_id;
 			(*attempts)[n++] = t->call->attempt;

@@ -46,7 +46,7 @@ extern int eduai_gateway_transfer_running(void);
 /* The transfer of a task that was not handed back: its tenant and newest attempt; false: none. */
 extern bool eduai_gateway_transfer_of(int64 task_id, char **tenant, int *attempt);
 
-/* All (task, attempt) that were not handed back, palloc'd; for cancels and orphans. */
+/* All (task, attempt) that were not handed back, palloc'd, health checks aside; for cancels. */
 extern int eduai_gateway_transfer_list(char ***tenants, int64 **task_ids, int **attempts);
 
 #endif

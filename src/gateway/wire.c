@@ -11,6 +11,7 @@
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 static FmgrInfo *to_utf8_proc = NULL;
@@ -280,6 +281,29 @@ eduai_gateway_count(const Jsonb *json, const char *key)
 }
 
 void
+eduai_gateway_bound_usage(CallOutcome *outcome)
+{
+	outcome->tokens_cached = Min(outcome->tokens_cached, outcome->tokens_in);
+	outcome->tokens_cache_write =
+		Min(outcome->tokens_cache_write, outcome->tokens_in - outcome->tokens_cached);
+	outcome->tokens_reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
+}
+
+/* No call costs a million: such a number is an error or an attack on a budget. */
+Numeric
+eduai_gateway_given_cost(const Jsonb *json, const char *key)
+{
+	Numeric cost = eduai_core_json_numeric(json, key);
+
+	if (cost == NULL || numeric_is_nan(cost) || numeric_is_inf(cost) ||
+		eduai_gateway_is_negative(cost) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, NumericGetDatum(cost),
+										 NumericGetDatum(int64_to_numeric(1000000)))))
+		return NULL;
+	return cost;
+}
+
+void
 eduai_gateway_put_usage(EduaiJson *j, const CallOutcome *outcome)
 {
 	eduai_core_json_put_text(j, "model", outcome->model);
@@ -294,6 +318,15 @@ eduai_gateway_put_usage(EduaiJson *j, const CallOutcome *outcome)
 	if (outcome->audio_ms > 0)
 		eduai_core_json_put_double(j, "audio_seconds", outcome->audio_ms / 1000.0);
 	eduai_core_json_close_object(j);
+}
+
+bool
+eduai_gateway_knows_schemas(const Instance *instance)
+{
+	bool knows = true;
+
+	(void) eduai_core_json_bool(instance->options, "json_schema", &knows);
+	return knows;
 }
 
 bool

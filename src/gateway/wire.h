@@ -70,11 +70,20 @@ eduai_gateway_open_answer(const WireResponse *response, int64 now_unix, CallOutc
 
 extern int64 eduai_gateway_count(const Jsonb *json, const char *key); /* >= 0; 0 when absent */
 
+/* Parts that are larger than their wholes are cut to them. */
+extern void eduai_gateway_bound_usage(CallOutcome *outcome);
+
+/* What the provider says it charged, in USD; NULL when it says nothing credible. */
+extern Numeric eduai_gateway_given_cost(const Jsonb *json, const char *key);
+
 /* Adds result.usage and result.model from the outcome. */
 extern void eduai_gateway_put_usage(EduaiJson *j, const CallOutcome *outcome);
 
 /* When the payload asks for JSON: adds result.json if the text is that. */
 extern void eduai_gateway_put_json_text(EduaiJson *j, const Jsonb *payload, const char *text);
+
+/* Does the instance's model take JSON schemas (option json_schema, true by default)? */
+extern bool eduai_gateway_knows_schemas(const Instance *instance);
 
 /* Did the payload ask for JSON with response_format? */
 extern bool eduai_gateway_wants_json(const Jsonb *payload);
@@ -98,6 +107,15 @@ extern bool eduai_gateway_has_error(const Jsonb *body);
 extern int64 eduai_gateway_retry_after(const char *retry_after_ms, const char *retry_after,
 									   int64 now_unix, bool *capped);
 
+/* ---- rate limits; limit_headers.c ---- */
+
+/* What the limit headers say; -1 where they say nothing. */
+extern void
+eduai_gateway_read_limits(const WireResponse *response, int64 now_unix, CallLimits *limits);
+
+/* Is it a name (of that length, in any case) that read_limits() looks at? */
+extern bool eduai_gateway_is_limit_header(const char *name, size_t length);
+
 /* ---- money; cost.c ---- */
 
 extern bool eduai_gateway_is_negative(Numeric number);
@@ -112,18 +130,63 @@ eduai_gateway_openai_chat(const GatewayCall *call, const char *url, const char *
 						  WireRequest *request, CallOutcome *outcome);
 extern bool eduai_gateway_openai_embeddings(const GatewayCall *call, const char *url,
 											WireRequest *request, CallOutcome *outcome);
+
+/* ---- transcription.c ---- */
+
 /* Fills file, file_name and file_type from payload.audio. */
 extern bool
 eduai_gateway_audio(const GatewayCall *call, WireRequest *request, CallOutcome *outcome);
+/* Of a media type: "mp3"; that too for one that is not known. */
+extern const char *eduai_gateway_audio_extension(const char *type);
+extern bool eduai_gateway_openai_transcription(const GatewayCall *call, const char *url,
+											   WireRequest *request, CallOutcome *outcome);
+extern bool eduai_gateway_openrouter_transcription(const GatewayCall *call, const char *url,
+												   WireRequest *request, CallOutcome *outcome);
+extern bool eduai_gateway_huggingface_transcription(const GatewayCall *call, const char *url,
+													WireRequest *request, CallOutcome *outcome);
+/* A number of seconds, or one in a string; 0 when absent or absurd. */
+extern int64 eduai_gateway_seconds_to_ms(const Jsonb *json, const char *key);
+extern void eduai_gateway_read_transcript(const Jsonb *body, CallOutcome *outcome);
 
-/* The answers' parts that several kinds share; they set result or fail. */
+/* ---- images.c ---- */
+
+extern bool eduai_gateway_openai_images(const GatewayCall *call, const char *url,
+										WireRequest *request, CallOutcome *outcome);
+extern bool eduai_gateway_huggingface_images(const GatewayCall *call, const char *url,
+											 WireRequest *request, CallOutcome *outcome);
+/* The most that one picture costs by the option price_image; NULL: nothing. */
+extern Numeric eduai_gateway_dearest_image(const Jsonb *options);
+extern void
+eduai_gateway_read_images(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome);
+extern void eduai_gateway_read_image_bytes(const GatewayCall *call, const WireResponse *response,
+										   CallOutcome *outcome);
+/* Adds result.images of a chat; how many there were, -1 when one is broken. */
+extern int eduai_gateway_put_chat_images(EduaiJson *j, const Jsonb *message);
+
+/* ---- embeddings.c ---- */
+
 extern void
 eduai_gateway_read_embeddings(const GatewayCall *call, const Jsonb *data, CallOutcome *outcome);
-extern void eduai_gateway_read_transcript(const Jsonb *body, CallOutcome *outcome);
+
+/* ---- openai_read.c ---- */
+
 extern void eduai_gateway_openai_read(const GatewayCall *call, const WireResponse *response,
 									  int64 now_unix, CallOutcome *outcome);
 
+/* ---- health checks; adapter_health.c ---- */
+
+/* Where and as whom; the provider's own headers are added as to any request. */
+extern void
+eduai_gateway_health_request(const GatewayCall *call, const Adapter *adapter, WireRequest *request);
+extern void
+eduai_gateway_health_read(const WireResponse *response, int64 now_unix, CallOutcome *outcome);
+
+extern void eduai_gateway_anthropic_headers(const Provider *provider, WireRequest *request);
+/* https://openrouter.ai alone means its API's usual place. */
+extern char *eduai_gateway_openrouter_url(const char *base_url, const char *path);
+
 extern const Adapter eduai_gateway_openai_adapter;
+extern const Adapter eduai_gateway_webhook_adapter; /* of kind openai with the option webhook */
 extern const Adapter eduai_gateway_anthropic_adapter;
 extern const Adapter eduai_gateway_openrouter_adapter;
 extern const Adapter eduai_gateway_huggingface_adapter;

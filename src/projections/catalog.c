@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "core/worker.h"
 #include "core/xact.h"
 #include "events/projector.h"
@@ -385,6 +386,6 @@ eduai_projections_catalog_init(void)
 										 .abort = on_abort,
 										 .prepare = on_end};
 
-	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
+	eduai_core_relcache_register(on_relcache);
 	eduai_core_xact_register(&hooks);
 }

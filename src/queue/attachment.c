@@ -175,18 +175,34 @@ refuse_null(const char *what)
 					errhint("Give the bytes and their media type.")));
 }
 
-Datum
-eduai_attach(PG_FUNCTION_ARGS)
+/* SPI connected, as the owner. */
+static void
+insert_attachment(const char *tenant, const pg_uuid_t *id, const char *user_id,
+				  const char *content_type, Datum data)
 {
 	static EduaiPlan insert = {
 		"INSERT INTO eduai.attachment (tenant_id, attachment_id, user_id, content_type, "
 		"created_at, data) VALUES ($1, $2, $3, $4, $5, $6)",
 		6,
 		{TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID}};
+	char nulls[6] = {' ', ' ', user_id != NULL ? ' ' : 'n', ' ', ' ', ' '};
+	Datum args[6] = {CStringGetTextDatum(tenant),
+					 UUIDPGetDatum(id),
+					 user_id != NULL ? CStringGetTextDatum(user_id) : (Datum) 0,
+					 CStringGetTextDatum(content_type),
+					 TimestampTzGetDatum(eduai_core_now()),
+					 data};
+
+	(void) eduai_core_run(&insert, args, nulls);
+}
+
+Datum
+eduai_attach(PG_FUNCTION_ARGS)
+{
 	char *tenant = eduai_core_tenant();
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-	char nulls[6] = {' ', ' ', ' ', ' ', ' ', ' '};
-	Datum args[6];
+	char *user_id = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char *content_type;
 	EduaiPrivilege saved;
 
 	if (PG_ARGISNULL(0))
@@ -194,20 +210,14 @@ eduai_attach(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		refuse_null("content_type");
 	check_size(PG_GETARG_DATUM(0));
-	check_content_type(text_to_cstring(PG_GETARG_TEXT_PP(1)));
-	if (!PG_ARGISNULL(2))
-		eduai_queue_check_label("user_id", text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	content_type = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	check_content_type(content_type);
+	if (user_id != NULL)
+		eduai_queue_check_label("user_id", user_id);
 	eduai_core_uuid7(id->data);
-	args[0] = CStringGetTextDatum(tenant);
-	args[1] = UUIDPGetDatum(id);
-	args[2] = PG_GETARG_DATUM(2);
-	nulls[2] = PG_ARGISNULL(2) ? 'n' : ' ';
-	args[3] = PG_GETARG_DATUM(1);
-	args[4] = TimestampTzGetDatum(eduai_core_now());
-	args[5] = PG_GETARG_DATUM(0);
 	eduai_core_enter(&saved);
 	SPI_connect();
-	(void) eduai_core_run(&insert, args, nulls);
+	insert_attachment(tenant, id, user_id, content_type, PG_GETARG_DATUM(0));
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_UUID_P(id);
@@ -245,33 +255,76 @@ eduai_attachment(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-bool
-eduai_queue_attachment_read(const char *tenant, const char *id, char **content_type, bytea **data)
+AttachmentRead
+eduai_queue_attachment_read(const char *tenant, const char *id, size_t most, char **content_type,
+							bytea **data)
 {
 	static EduaiPlan find = {"SELECT content_type, data FROM eduai.attachment "
 							 "WHERE tenant_id = $1 AND attachment_id = $2",
 							 2,
 							 {TEXTOID, UUIDOID}};
 	MemoryContext caller = CurrentMemoryContext;
+	AttachmentRead answer = ATTACHMENT_MISSING;
 	pg_uuid_t uuid;
 	Datum args[2] = {CStringGetTextDatum(tenant), UUIDPGetDatum(&uuid)};
-	bool found;
 
 	if (!parse_id(id, (int) strlen(id), &uuid))
-		return false;
+		return ATTACHMENT_MISSING;
 	SPI_connect();
-	found = eduai_core_run(&find, args, NULL) > 0;
-	if (found)
+	if (eduai_core_run(&find, args, NULL) > 0)
 	{
 		MemoryContext here = MemoryContextSwitchTo(caller);
 		bool isnull;
+		Datum bytes = eduai_core_value(0, 2, &isnull);
 
-		*content_type = TextDatumGetCString(eduai_core_value(0, 1, &isnull));
-		*data = DatumGetByteaPCopy(eduai_core_value(0, 2, &isnull));
+		answer = ATTACHMENT_TOO_LARGE;
+		if (toast_raw_datum_size(bytes) - VARHDRSZ <= most)
+		{
+			*content_type = TextDatumGetCString(eduai_core_value(0, 1, &isnull));
+			*data = DatumGetByteaPCopy(bytes);
+			answer = ATTACHMENT_READ;
+		}
 		MemoryContextSwitchTo(here);
 	}
 	SPI_finish();
-	return found;
+	return answer;
+}
+
+void
+eduai_queue_attachment_keep(const char *tenant, int64 task_id, const pg_uuid_t *id,
+							const char *user_id, const char *content_type, bytea *data)
+{
+	static EduaiPlan link = {
+		"INSERT INTO eduai.task_attachment (tenant_id, task_id, attachment_id) "
+		"VALUES ($1, $2, $3)",
+		3,
+		{TEXTOID, INT8OID, UUIDOID}};
+	Datum args[3] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id), UUIDPGetDatum(id)};
+
+	SPI_connect();
+	insert_attachment(tenant, id, user_id, content_type, PointerGetDatum(data));
+	(void) eduai_core_run(&link, args, NULL);
+	SPI_finish();
+}
+
+void
+eduai_queue_attachment_unkeep(const char *tenant, int64 task_id, const pg_uuid_t *id)
+{
+	static EduaiPlan unlink = {"DELETE FROM eduai.task_attachment WHERE tenant_id = $1 "
+							   "AND task_id = $2 AND attachment_id = $3",
+							   3,
+							   {TEXTOID, INT8OID, UUIDOID}};
+	static EduaiPlan drop = {"DELETE FROM eduai.attachment WHERE tenant_id = $1 "
+							 "AND attachment_id = $2",
+							 2,
+							 {TEXTOID, UUIDOID}};
+	Datum args[3] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id), UUIDPGetDatum(id)};
+	Datum which[2] = {args[0], args[2]};
+
+	SPI_connect();
+	(void) eduai_core_run(&unlink, args, NULL);
+	(void) eduai_core_run(&drop, which, NULL);
+	SPI_finish();
 }
 
 /* ---- links ---- */

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 #include "utils/jsonb.h"
+#include "utils/uuid.h"
 
 extern void eduai_queue_attachment_init(void);
 
@@ -37,11 +38,28 @@ extern void eduai_queue_drop_attachments(char *const *tenants, const int64 *ids,
 extern int64
 eduai_queue_drop_unlinked_attachments(const char *tenant, int64 older_than_us, int most_n);
 
+typedef enum AttachmentRead
+{
+	ATTACHMENT_READ,
+	ATTACHMENT_MISSING,  /* the tenant has none of this id */
+	ATTACHMENT_TOO_LARGE /* more than "most" bytes: none was read */
+} AttachmentRead;
+
 /*
- * Reads one, into the caller's memory context; false when the tenant has none
- * of this id.  In a transaction, as the owner; connects SPI by itself.
+ * Reads one of at most so many bytes, into the caller's memory context.  In a
+ * transaction, as the owner; connects SPI by itself.
  */
-extern bool
-eduai_queue_attachment_read(const char *tenant, const char *id, char **content_type, bytea **data);
+extern AttachmentRead eduai_queue_attachment_read(const char *tenant, const char *id, size_t most,
+												  char **content_type, bytea **data);
+
+/*
+ * Keeps bytes as an attachment of the task, under an id that was drawn before
+ * (eduai_core_uuid7).  In a transaction, as the owner; connects SPI by itself.
+ */
+extern void eduai_queue_attachment_keep(const char *tenant, int64 task_id, const pg_uuid_t *id,
+										const char *user_id, const char *content_type, bytea *data);
+
+/* Takes that back, when the task turned out to be superseded. */
+extern void eduai_queue_attachment_unkeep(const char *tenant, int64 task_id, const pg_uuid_t *id);
 
 #endif

@@ -9,8 +9,8 @@
 
 #include "catalog/pg_type.h"
 #include "core/plan.h"
+#include "core/relcache.h"
 #include "queue/catalog.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "core/privilege.h"
@@ -60,7 +60,7 @@ eduai_queue_catalog_mark_stale(void)
 void
 eduai_queue_catalog_init(void)
 {
-	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
+	eduai_core_relcache_register(on_relcache);
 }
 
 static void

@@ -315,6 +315,7 @@ eduai_queue_claim(const ClaimOrder *order, MemoryContext parent, ClaimedTask *cl
 	{
 		claim_all(&c);
 		end(&c);
+		eduai_queue_claim_follow_refused(&c);
 	}
 	if (c.got == order->most || c.held >= CLAIM_MOST_HELD)
 		*left = CLAIM_MORE;

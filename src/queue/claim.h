@@ -23,14 +23,38 @@ typedef struct Candidate
 	const char *model;       /* NULL: any */
 	const char *failed_last; /* the instance of its last attempt, or NULL */
 	int priority;
+	int attempt;      /* the one that would start */
+	int attempt_base; /* those up to here were before somebody retried it */
+	int64 timeout_ms;
+	TimestampTz run_at;     /* since when it could have run */
+	TimestampTz expires_at; /* 0: never */
+	const char *user_id;    /* NULL: nobody's */
+	const Jsonb *payload;
+	const Jsonb *metadata;
+	const Jsonb *parents; /* NULL: depends on none */
+	const Jsonb
+		*error; /* {code, attempts: [{attempt, code, instance}]} of earlier attempts, or NULL */
 } Candidate;
 
-/*
- * The router: the name of the instance that takes the candidate, which counts
- * there from now on; NULL: nothing that serves its lane has room, so the whole
- * lane is left for the next time.
- */
-typedef const char *(*ClaimRoute)(void *arg, const Candidate *candidate);
+typedef enum RouteVerdict
+{
+	ROUTE_TO,    /* "instance" takes it; it counts there from now on */
+	ROUTE_FULL,  /* nothing that serves its lane has room: the lane is left for the next time */
+	ROUTE_DEFER, /* not now: it becomes scheduled, without an attempt; "code" says why, or NULL */
+	ROUTE_REFUSE /* it never can: it ends dead with code and message, without an attempt */
+} RouteVerdict;
+
+typedef struct Routing
+{
+	const char *instance;
+	int64 wait_us;     /* to wait for so long, whatever the wall clock does; 0: see until */
+	TimestampTz until; /* to wait for that time of the wall clock */
+	const char *code;
+	const char *message;
+} Routing;
+
+/* The router; in the claim's transaction, the row is not written yet. */
+typedef RouteVerdict (*ClaimRoute)(void *arg, const Candidate *candidate, Routing *routing);
 /* The candidate was not to be had after all. */
 typedef void (*ClaimUnroute)(void *arg, const Candidate *candidate, const char *instance);
 

@@ -8,11 +8,13 @@
 #include "core/heap.h"
 #include "queue/catalog.h"
 #include "queue/claim.h"
+#include "queue/dependency.h"
 #include "queue/lane_internal.h"
 #include "queue/schedule.h"
 #include "queue/store.h"
 
-#define CLAIM_MOST_HELD 1000 /* tasks of busy keys that one claim takes out of their lanes */
+#define CLAIM_MOST_HELD \
+	1000 /* tasks that one claim takes out of their lanes without starting them */
 
 /* A pool as this claim sees it. */
 typedef struct ClaimPool
@@ -42,7 +44,7 @@ typedef struct Claim
 	MemoryContext parent; /* of the claimed tasks' contexts */
 	ClaimedTask *claimed;
 	int got;
-	int held;    /* tasks taken out of their lanes, their key being busy */
+	int held;    /* tasks taken out of their lanes: their key is busy, or the router says so */
 	bool locked; /* a row is locked, by no claim */
 	bool full;   /* nothing more can start */
 	TimestampTz now;
@@ -54,7 +56,10 @@ typedef struct Claim
 	int ntypes;
 	ClaimPool *pools;
 	int npools;
-	int *chosen; /* lanes of a pool, in a turn */
+	int *chosen;          /* lanes of a pool, in a turn */
+	EndedParent *refused; /* whose dependants are to follow */
+	int nrefused;
+	int refused_room;
 } Claim;
 
 typedef enum LaneEnd
@@ -67,5 +72,16 @@ typedef enum LaneEnd
 /* Takes up to "most" tasks from a lane of a pool; *took of them. */
 extern LaneEnd eduai_queue_claim_lane(Claim *claim, const ClaimPool *pool, const LaneView *view,
 									  int most, int *took);
+
+/* ---- claim_verdict.c: the row was read and has not started ---- */
+
+/* It becomes scheduled, its error the routing's code and message, if any; false when the row was not to be had. */
+extern bool eduai_queue_claim_defer(Claim *claim, LiveTask *live, const Routing *routing);
+
+/* It ends dead with the routing's code and message; false when the row was not to be had. */
+extern bool eduai_queue_claim_refuse(Claim *claim, LiveTask *live, const Routing *routing);
+
+/* When no scan is open any more: the dependants of the refused. */
+extern void eduai_queue_claim_follow_refused(Claim *claim);
 
 #endif

@@ -185,20 +185,53 @@ hold_back(Claim *c, LiveTask *live)
 	return ROW_PASSED;
 }
 
+/* the router does not start it */
+static RowEnd
+leave_out(Claim *c, LiveTask *live, RouteVerdict verdict, const Routing *routing)
+{
+	bool written = false;
+
+	if (verdict == ROUTE_FULL || c->held >= CLAIM_MOST_HELD)
+		return ROW_BLOCKS;
+	if (verdict == ROUTE_DEFER)
+		written = eduai_queue_claim_defer(c, live, routing);
+	else
+		written = eduai_queue_claim_refuse(c, live, routing);
+	if (written)
+		say_taken(live);
+	return ROW_PASSED;
+}
+
 /* routes and writes a task that has started in shared memory and was read */
 static RowEnd
 place(Claim *c, const ClaimPool *pool, LiveTask *live)
 {
-	Candidate candidate = {live->task_id, live->tenant,   live->task_type,
-						   live->model,   live->instance, live->priority};
-	const char *instance = NULL;
+	const ClaimedTask *read = &c->claimed[c->got];
+	Candidate candidate = {.task_id = live->task_id,
+						   .tenant = live->tenant,
+						   .task_type = live->task_type,
+						   .model = live->model,
+						   .failed_last = live->instance,
+						   .priority = live->priority,
+						   .attempt = live->attempt + 1,
+						   .attempt_base = live->attempt_base,
+						   .timeout_ms = read->timeout_ms,
+						   .run_at = live->run_at,
+						   .expires_at = live->expires_at,
+						   .user_id = read->user_id,
+						   .payload = read->payload,
+						   .metadata = read->metadata,
+						   .parents = read->parents,
+						   .error = live->error};
+	Routing routing = {0};
+	const char *instance;
+	RouteVerdict verdict = ROUTE_TO;
 
 	if (c->order->route != NULL)
-	{
-		instance = c->order->route(c->order->arg, &candidate);
-		if (instance == NULL)
-			return ROW_BLOCKS;
-	}
+		verdict = c->order->route(c->order->arg, &candidate, &routing);
+	if (verdict != ROUTE_TO)
+		return leave_out(c, live, verdict, &routing);
+	instance = routing.instance;
 	if (!write_attempt(c, live, instance))
 	{
 		if (c->order->unroute != NULL)

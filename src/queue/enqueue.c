@@ -143,11 +143,25 @@ read_request(TaskRequest *task, FunctionCallInfo fcinfo)
 	eduai_queue_check_label("idempotency_key", task->idempotency_key);
 }
 
+/* whoever runs it has to know that it waits where others are refused */
+static Jsonb *
+with_patience(const Jsonb *metadata)
+{
+	EduaiJson j;
+
+	eduai_core_json_begin(&j);
+	eduai_core_json_put_text(&j, "on_refusal", "defer");
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(metadata),
+											  JsonbPGetDatum(eduai_core_json_end(&j))));
+}
+
 /* the type's defaults where the call was silent; SPI connected */
 static void
 apply_type(TaskRequest *task, const char *name)
 {
 	task->type = *eduai_queue_require_type(name);
+	if (task->type.by_gateway && task->on_refusal == REFUSAL_DEFER)
+		task->metadata = with_patience(task->metadata);
 	if (task->max_attempts == 0)
 		task->max_attempts = task->type.max_attempts;
 	if (task->timeout_ms == 0)

@@ -26,14 +26,6 @@
 static BlockNumber next_block = 0;
 static int64 rest_until_us = 0;
 
-/* an attempt without a lease, as the running table has it */
-typedef struct Unleased
-{
-	int64 task_id;
-	int attempt;
-	char tenant[NAMEDATALEN];
-} Unleased;
-
 static void
 put_orphan(const LiveTask *task, Orphan *o)
 {
@@ -47,9 +39,8 @@ put_orphan(const LiveTask *task, Orphan *o)
 	o->started_at = task->started_at;
 }
 
-/* those whose claim has committed and that nobody is ending; palloc'd */
-static int
-unleased(Unleased **found)
+int
+eduai_queue_unleased(Unleased **found)
 {
 	int room = 64;
 	int n = room;
@@ -89,7 +80,7 @@ eduai_queue_orphans(int most, Orphan **orphans)
 {
 	EduaiTasks *tasks = eduai_queue_tasks_open();
 	Unleased *attempts;
-	int n = unleased(&attempts);
+	int n = eduai_queue_unleased(&attempts);
 	int found = 0;
 
 	*orphans = palloc(sizeof(Orphan) * most);

@@ -30,6 +30,17 @@ typedef struct Orphan
  */
 extern int eduai_queue_orphans(int most, Orphan **orphans);
 
+/* An attempt without a lease, as the running table has it. */
+typedef struct Unleased
+{
+	int64 task_id;
+	int attempt;
+	char tenant[NAMEDATALEN];
+} Unleased;
+
+/* The dispatchers' attempts whose claim has committed and that nobody is ending; palloc'd. */
+extern int eduai_queue_unleased(Unleased **found);
+
 /*
  * For the sweep: running rows that the table does not know.  Reads a slice of
  * eduai.task_live, going on where it stopped, and rests a hundred times as long

@@ -465,6 +465,20 @@ eduai_queue_output_append(const char *tenant, int64 task_id, int attempt, const 
 		ConditionVariableBroadcast(eduai_queue_output_waiters(task_id));
 }
 
+void
+eduai_queue_output_begin(int64 task_id, int attempt)
+{
+	Place *place;
+
+	if (output == NULL || bucket_of(MyDatabaseId, task_id)->first == NONE)
+		return;
+	LWLockAcquire(&lock->lock, LW_EXCLUSIVE);
+	place = find_place(task_id);
+	if (place != NULL && attempt > place->attempt)
+		restart_place(place, attempt);
+	LWLockRelease(&lock->lock);
+}
+
 static void
 close_place(int64 task_id)
 {

@@ -33,6 +33,12 @@ extern void eduai_queue_output_append(const char *tenant, int64 task_id, int att
 									  const char *text, size_t length);
 
 /*
+ * An attempt begins: what earlier ones gave is discarded, though this one may
+ * never give anything.  Needs no transaction; never raises or allocates.
+ */
+extern void eduai_queue_output_begin(int64 task_id, int attempt);
+
+/*
  * The task ended, and so its last attempt's text: readers look at the tables,
  * which say how.  Not for an attempt that another will follow.  From commit
  * callbacks, once the end is visible; also of tasks that gave no text, for whose

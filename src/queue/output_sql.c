@@ -147,11 +147,13 @@ put_rest(Reader *reader, const Ending *ending)
 	OutputLook *look = &reader->look;
 	int base = eduai_queue_output_base(look->attempt);
 	int after;
+	/* it has lost its beginning, or never had one: the attempt gave no text before its end */
+	bool headless = look->first_seq > base + 1 || look->last_seq == base;
 
-	if (ending->text != NULL && reader->after_seq <= base && look->first_seq > base + 1)
+	if (ending->text != NULL && reader->after_seq <= base && headless)
 	{
-		put_row(reader, look->last_seq, ending->text, (int) strlen(ending->text), true,
-				look->attempt);
+		put_row(reader, Max(look->last_seq, base + 1), ending->text, (int) strlen(ending->text),
+				true, look->attempt);
 		return;
 	}
 	after = put_deltas(reader, true);

@@ -4,9 +4,12 @@
  *-------------------------------------------------------------------------
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "journal.h"
 #include "reply.h"
+
+#define MAX_HEARTBEATS 10000
 
 static char *required_key = NULL;
 
@@ -17,8 +20,25 @@ answer_set_key(const char *key)
 	required_key = key != NULL ? mem_strdup(key) : NULL;
 }
 
-void
-exchange_end_event(Exchange *x)
+/* Lines may end with either of three; these are the other usual ones. */
+static void
+end_lines_with_crlf(Buf *body, size_t start)
+{
+	static Buf lines;
+
+	buf_clear(&lines, 1024 * 1024);
+	for (size_t i = start; i < body->len; i++)
+	{
+		if (body->data[i] == '\n')
+			buf_str(&lines, "\r");
+		buf_add(&lines, body->data + i, 1);
+	}
+	body->len = start;
+	buf_add(body, lines.data, lines.len);
+}
+
+static void
+note_event_end(Exchange *x)
 {
 	static size_t slots = 0;
 	static size_t *ends = NULL;
@@ -29,7 +49,34 @@ exchange_end_event(Exchange *x)
 		ends = mem_realloc(ends, sizeof(size_t) * slots);
 	}
 	x->event_ends = ends;
+	if (x->behaviour->crlf && x->streamed)
+		end_lines_with_crlf(x->body, x->nevents > 0 ? ends[x->nevents - 1] : 0);
 	ends[x->nevents++] = x->body->len;
+}
+
+void
+exchange_end_event(Exchange *x)
+{
+	note_event_end(x);
+	if (!x->behaviour->comments || !x->streamed)
+		return;
+	buf_str(x->body, ": simulated comment\n\n");
+	note_event_end(x);
+}
+
+/* What says nothing but that the provider still lives, until the latency is over. */
+void
+exchange_add_heartbeat(Exchange *x)
+{
+	const Behaviour *behaviour = x->behaviour;
+
+	if (behaviour->heartbeat_ms <= 0)
+		return;
+	for (int i = 0; i < MAX_HEARTBEATS && i * behaviour->heartbeat_ms < behaviour->latency_ms; i++)
+	{
+		buf_str(x->body, x->streamed ? ": simulated heartbeat\n\n" : "\n");
+		note_event_end(x);
+	}
 }
 
 static bool
@@ -96,12 +143,17 @@ choose_behaviour(Exchange *x)
 		text = spec.data;
 	}
 	x->behaviour = behaviour_default(x->fields.model);
-	if (text == NULL)
-		return true;
 	error.len = 0;
-	if (behaviour_parse(text, &own, &error))
+	if (text != NULL && behaviour_parse(text, &own, &error))
 	{
 		x->behaviour = &own;
+		text = NULL;
+	}
+	if (text == NULL)
+	{
+		if (x->behaviour->first >= 0 &&
+			!behaviour_among_first(x->fields.model, x->fields.user, x->behaviour->first))
+			x->behaviour = behaviour_plain();
 		return true;
 	}
 	buf_add(&error, "", 1);
@@ -109,28 +161,44 @@ choose_behaviour(Exchange *x)
 	return exchange_refuse(x, 400, "simulator_behaviour", NULL, error.data);
 }
 
+/* One of the required keys, which stand beside each other with spaces between. */
+static bool
+is_required_key(Slice given)
+{
+	const char *word = required_key;
+
+	while (*word != '\0')
+	{
+		size_t len = strcspn(word, " ");
+
+		if (len > 0 && len == given.len && memcmp(word, given.p, len) == 0)
+			return true;
+		word += len + strspn(word + len, " ");
+	}
+	return false;
+}
+
 static bool
 check_key(Exchange *x)
 {
 	Slice given = x->request->authorization;
-	const char *key = required_key;
 
 	if (x->endpoint->api == API_ANTHROPIC)
 	{
 		given = x->request->api_key;
 		if (given.p == NULL || given.len == 0)
 			return exchange_refuse(x, 401, NULL, NULL, "x-api-key header is required");
-		if (key != NULL && !slice_is(given, key))
+		if (required_key != NULL && !is_required_key(given))
 			return exchange_refuse(x, 401, NULL, NULL, "invalid x-api-key");
 		return true;
 	}
-	if (key == NULL)
+	if (required_key == NULL)
 		return true;
 	if (given.len < 7 || !slice_is_nocase((Slice){given.p, 7}, "bearer "))
 		return exchange_refuse(x, 401, NULL, NULL, "you did not provide an API key");
 	given.p += 7;
 	given.len -= 7;
-	return slice_is(given, key) || exchange_refuse(x, 401, NULL, NULL, NULL);
+	return is_required_key(given) || exchange_refuse(x, 401, NULL, NULL, NULL);
 }
 
 static bool
@@ -173,8 +241,9 @@ strikes(Exchange *x)
 					   behaviour->flap_on_ms + behaviour->flap_off_ms > 0;
 
 	if (!conditional)
-		return behaviour->status >= 300 || behaviour->error200 ||
-			   (behaviour->status == 0 && behaviour->code != NULL);
+		return (behaviour->status >= 300 || behaviour->error200 || behaviour->body != NULL ||
+				(behaviour->status == 0 && behaviour->code != NULL)) &&
+			   !behaviour->stream_error;
 	if (behaviour->error_rate >= 0 && behaviour_random() < behaviour->error_rate)
 		struck = true;
 	if (behaviour->fail_first >= 0 &&
@@ -197,6 +266,23 @@ failure_status(Exchange *x)
 	return flapped_off(behaviour, x->request->arrival_us) ? 503 : 500;
 }
 
+static void
+write_failure(Exchange *x)
+{
+	const Behaviour *behaviour = x->behaviour;
+
+	exchange_refuse(x, failure_status(x), behaviour->code, NULL, NULL);
+	if (behaviour->body == NULL)
+		exchange_write_error(x);
+	else
+	{
+		x->status = behaviour->status > 0 ? (int) behaviour->status : 200;
+		buf_str(x->body, behaviour->body);
+	}
+	if (behaviour->error200)
+		x->status = 200;
+}
+
 /* Write the body and settle the status. */
 static void
 write_body(Exchange *x, bool accepted)
@@ -210,19 +296,20 @@ write_body(Exchange *x, bool accepted)
 	else if (behaviour->garbage)
 		buf_str(x->body, "simulated garbage {\"choices\": [ <html> not JSON");
 	else if (strikes(x))
-	{
-		exchange_refuse(x, failure_status(x), behaviour->code, NULL, NULL);
-		exchange_write_error(x);
-		if (behaviour->error200)
-			x->status = 200;
-	}
+		write_failure(x);
 	else
 	{
 		if (behaviour->status >= 200 && behaviour->status < 300)
 			x->status = (int) behaviour->status;
+		if (!x->fields.stream || behaviour->no_stream)
+			exchange_add_heartbeat(x);
 		x->endpoint->write(x);
+		if (x->nevents > 0 && !x->streamed)
+			note_event_end(x);
 	}
-	if (behaviour->wrong_type)
+	if (behaviour->type != NULL)
+		x->content_type = behaviour->type;
+	else if (behaviour->wrong_type)
 		x->content_type = "text/html; charset=utf-8";
 	else if (behaviour->latin1 && !x->streamed)
 		x->content_type = "application/json; charset=iso-8859-1";
@@ -237,6 +324,8 @@ describe_plan(const Exchange *x)
 		return "silent";
 	if (behaviour->reset)
 		return "reset";
+	if (behaviour->hangup)
+		return "hangup";
 	if (behaviour->stall_after >= 0)
 		return "stall";
 	if (behaviour->cut_after >= 0)
@@ -260,7 +349,7 @@ write_journal(const Exchange *x)
 		.outcome = OUTCOME_PENDING,
 	};
 
-	if (x->behaviour->silent || x->behaviour->reset)
+	if (x->behaviour->silent || x->behaviour->reset || x->behaviour->hangup)
 		entry.status = 0;
 	slice_copy((Slice){x->fields.model, strlen(x->fields.model)}, entry.model, JOURNAL_TEXT);
 	slice_copy((Slice){x->fields.user, strlen(x->fields.user)}, entry.user, JOURNAL_TEXT);

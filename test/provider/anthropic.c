@@ -115,14 +115,32 @@ write_message_delta(Exchange *x, const Content *content)
 	exchange_end_event(x);
 }
 
+/* An error event ends the stream: true once it was written. */
+static bool
+spoil_stream(Exchange *x, int pieces)
+{
+	if (pieces != PIECES_BEFORE_FAULT)
+		return false;
+	if (x->behaviour->bad_event)
+	{
+		buf_str(x->body, "event: content_block_delta\ndata: {\"type\":\"content_block_del\n\n");
+		exchange_end_event(x);
+	}
+	if (x->behaviour->stream_error)
+		exchange_write_error_event(x);
+	return x->behaviour->stream_error;
+}
+
 static void
 write_stream(Exchange *x, const Content *content)
 {
 	Slice rest = content->text;
 	Slice piece;
+	int pieces = 0;
 
 	x->streamed = true;
 	x->content_type = "text/event-stream; charset=utf-8";
+	exchange_add_heartbeat(x);
 	write_message_start(x, content);
 	write_event(x, "content_block_start",
 				",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}");
@@ -134,6 +152,8 @@ write_stream(Exchange *x, const Content *content)
 		buf_slice(x->body, piece);
 		buf_str(x->body, "\"}}\n\n");
 		exchange_end_event(x);
+		if (spoil_stream(x, ++pieces))
+			return;
 	}
 	write_event(x, "content_block_stop", ",\"index\":0");
 	if (!x->behaviour->no_finish)
@@ -148,7 +168,7 @@ answer_messages(Exchange *x)
 	Content content;
 
 	content_make(x, &content);
-	if (x->fields.stream)
+	if (x->fields.stream && !x->behaviour->no_stream)
 		write_stream(x, &content);
 	else
 		write_message(x, &content);

@@ -24,11 +24,13 @@ typedef struct Behaviour
 	double error_rate; /* -1 when absent */
 	int64_t status;    /* 0 when absent */
 	int64_t fail_first;
+	int64_t first;
 	int64_t flap_on_ms; /* 0 when absent */
 	int64_t flap_off_ms;
 	char *code;
 	char *retry_after;
 	int64_t retry_after_ms;
+	int64_t retry_date; /* seconds from now */
 	char *should_retry;
 	char *redirect;
 	bool error200;
@@ -36,11 +38,22 @@ typedef struct Behaviour
 	/* the connection */
 	bool silent;
 	bool reset;
+	bool hangup;
+	bool close;
 	int64_t stall_after;
 	int64_t cut_after;
 
 	/* the answer's form */
 	bool garbage;
+	char *body; /* verbatim, instead of any other */
+	char *type;
+	char *headers; /* verbatim lines */
+	char *encoding;
+	int64_t length; /* what Content-Length says */
+	bool until_close;
+	bool trailers;
+	int64_t chunk_bytes;
+	int64_t interim;
 	bool malformed_chunk;
 	bool wrong_type;
 	bool nul;
@@ -53,6 +66,14 @@ typedef struct Behaviour
 	bool no_done;
 	bool no_finish;
 	bool no_usage;
+
+	/* streams */
+	bool no_stream;
+	bool stream_error;
+	bool bad_event;
+	bool comments;
+	bool crlf;
+	int64_t heartbeat_ms;
 
 	/* the answer's content */
 	char *text;

@@ -50,6 +50,7 @@ typedef struct Conn
 	size_t part;
 	size_t sent;     /* of reply.out */
 	size_t pad_sent; /* of the current block */
+	uint64_t all_sent;
 } Conn;
 
 typedef enum Progress
@@ -83,7 +84,7 @@ static void
 finish(Conn *conn, Outcome outcome)
 {
 	if (conn->answering && conn->reply.seq != 0)
-		journal_finish(conn->reply.seq, outcome);
+		journal_finish(conn->reply.seq, outcome, conn->all_sent);
 	conn->answering = false;
 	reply_clear(&conn->reply);
 }
@@ -212,6 +213,7 @@ send_part(Conn *conn, size_t end, size_t *budget, bool *failed)
 			*failed = errno != EAGAIN;
 			return false;
 		}
+		conn->all_sent += (uint64_t) sent;
 		if ((size_t) sent >= *budget)
 			return false;
 		*budget -= sent;
@@ -323,6 +325,7 @@ take_request(Conn *conn)
 	conn->answering = true;
 	conn->start_us = conn->reply.due_us > 0 || conn->reply.nends > 0 ? monotonic_us() : 0;
 	conn->part = conn->sent = conn->pad_sent = 0;
+	conn->all_sent = 0;
 	return true;
 }
 

@@ -173,3 +173,42 @@ exchange_write_error(Exchange *x)
 	else
 		write_openai(x, kind, known, message);
 }
+
+/*
+ * The error as an event of a stream whose status was 200: Anthropic's error
+ * event, or OpenRouter's last chunk, with the error beside a finish reason.
+ */
+void
+exchange_write_error_event(Exchange *x)
+{
+	const Behaviour *behaviour = x->behaviour;
+	const ErrorKind *kind = find_kind(behaviour->status > 0 ? (int) behaviour->status : 529);
+	const ErrorCode *known = find_code(behaviour->code);
+	const char *message = known != NULL ? known->message : kind->message;
+
+	x->broken_off = true;
+	if (x->endpoint->api == API_ANTHROPIC)
+	{
+		buf_str(x->body, "event: error\ndata: ");
+		write_anthropic(x, kind, message);
+	}
+	else
+	{
+		buf_str(x->body, "data: {\"id\":\"chatcmpl-sim\",\"object\":\"chat.completion.chunk\","
+						 "\"error\":{\"code\":");
+		if (behaviour->code != NULL)
+		{
+			buf_str(x->body, "\"");
+			buf_json(x->body, behaviour->code);
+			buf_str(x->body, "\"");
+		}
+		else
+			buf_int(x->body, kind->status);
+		buf_str(x->body, ",\"message\":\"simulated error: ");
+		buf_json(x->body, message);
+		buf_str(x->body, "\"},\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},"
+						 "\"finish_reason\":\"error\"}]}");
+	}
+	buf_str(x->body, "\n\n");
+	exchange_end_event(x);
+}

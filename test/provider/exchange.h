@@ -54,6 +54,7 @@ struct Exchange
 	const char *error_message; /* NULL: the status's usual one */
 	const char *content_type;
 	bool streamed;
+	bool broken_off; /* the stream ended with an error event */
 	Buf *body;
 	size_t *event_ends;
 	size_t nevents;
@@ -70,13 +71,17 @@ typedef struct Content
 	bool cut_by_max_tokens;
 } Content;
 
+#define PIECES_BEFORE_FAULT 2 /* of a stream's text */
+
 extern const Endpoint openai_endpoints[];
 extern const Endpoint anthropic_endpoints[];
 
 extern void exchange_end_event(Exchange *x);
+extern void exchange_add_heartbeat(Exchange *x);
 extern bool
 exchange_refuse(Exchange *x, int status, const char *code, const char *param, const char *message);
 extern void exchange_write_error(Exchange *x);
+extern void exchange_write_error_event(Exchange *x);
 extern int exchange_code_status(const char *code);
 
 extern void content_make(Exchange *x, Content *content);

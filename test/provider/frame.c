@@ -67,9 +67,8 @@ start_head(Buf *out, int status, const char *content_type)
 	buf_str(out, reason(status));
 	buf_str(out, "\r\nServer: eduai-simulator\r\n");
 	add_date(out);
-	buf_str(out, "Content-Type: ");
-	buf_str(out, content_type);
-	buf_str(out, "\r\n");
+	if (*content_type != '\0')
+		buf_printf(out, "Content-Type: %s\r\n", content_type);
 }
 
 static void
@@ -104,6 +103,20 @@ add_limit_headers(Buf *out, Api api, const char *what, const char *limits)
 }
 
 static void
+add_retry_date(Buf *out, int64_t seconds)
+{
+	time_t then = time(NULL) + seconds;
+	char line[64];
+	struct tm parts;
+
+	if (seconds < 0)
+		return;
+	gmtime_r(&then, &parts);
+	strftime(line, sizeof(line), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n", &parts);
+	buf_str(out, line);
+}
+
+static void
 add_api_headers(const Exchange *x, Buf *out)
 {
 	const Behaviour *behaviour = x->behaviour;
@@ -115,6 +128,9 @@ add_api_headers(const Exchange *x, Buf *out)
 	add_header(out, "Location", x->status == 302 ? behaviour->redirect : NULL);
 	add_header(out, "Retry-After", behaviour->retry_after);
 	add_header(out, "x-should-retry", behaviour->should_retry);
+	add_retry_date(out, behaviour->retry_date);
+	if (behaviour->headers != NULL)
+		buf_printf(out, "%s\r\n", behaviour->headers);
 	if (behaviour->retry_after_ms >= 0)
 		buf_printf(out, "Retry-After-Ms: %lld\r\n", (long long) behaviour->retry_after_ms);
 	add_limit_headers(out, api, "requests", behaviour->limit_requests);
@@ -129,23 +145,50 @@ add_chunk(Buf *out, const char *data, size_t len)
 	buf_add(out, "\r\n", 2);
 }
 
-/* A chunk per event; its end is where the stream may pause. */
-static void
-add_events(const Exchange *x, Reply *reply, bool paced)
+/* Where the chunk that begins there ends: with its event, unless a size was asked for. */
+static size_t
+chunk_end(const Exchange *x, size_t start, size_t *event)
 {
-	size_t start = 0;
+	int64_t size = x->behaviour->chunk_bytes;
 
-	if (paced)
-		reply->ends = mem_realloc(NULL, sizeof(size_t) * (x->nevents + 1));
-	for (size_t i = 0; i < x->nevents; i++)
+	if (size > 0)
+		return start + (size_t) size < x->body->len ? start + (size_t) size : x->body->len;
+	return *event < x->nevents ? x->event_ends[(*event)++] : x->body->len;
+}
+
+static void
+end_chunks(const Exchange *x, Buf *out)
+{
+	buf_str(out, "0\r\n");
+	if (x->behaviour->trailers)
+		buf_str(out, "Retry-After: 3600\r\nX-Simulated-Trailer: yes\r\n");
+	buf_str(out, "\r\n");
+}
+
+/* A chunk's end is where the stream may pause. */
+static void
+add_chunks(const Exchange *x, Reply *reply, bool paced)
+{
+	size_t slots = 0;
+	size_t event = 0;
+
+	for (size_t start = 0; start < x->body->len;)
 	{
-		add_chunk(&reply->out, x->body->data + start, x->event_ends[i] - start);
-		start = x->event_ends[i];
-		if (paced)
-			reply->ends[reply->nends++] = reply->out.len;
+		size_t end = chunk_end(x, start, &event);
+
+		add_chunk(&reply->out, x->body->data + start, end - start);
+		start = end;
+		if (!paced)
+			continue;
+		if (reply->nends + 1 >= slots)
+		{
+			slots = slots > 0 ? slots * 2 : 256;
+			reply->ends = mem_realloc(reply->ends, sizeof(size_t) * slots);
+		}
+		reply->ends[reply->nends++] = reply->out.len;
 	}
-	buf_str(&reply->out, "0\r\n\r\n");
-	if (paced && x->nevents > 0)
+	end_chunks(x, &reply->out);
+	if (reply->nends > 0)
 		reply->ends[reply->nends - 1] = reply->out.len;
 }
 
@@ -169,7 +212,9 @@ add_whole_body(const Exchange *x, Buf *out, int64_t cut)
 
 	if (cut >= 0 && (size_t) cut >= promised)
 		promised = cut + 1;
-	if (x->status != 204)
+	if (x->behaviour->length >= 0)
+		promised = (size_t) x->behaviour->length;
+	if (x->status != 204 && !x->behaviour->until_close)
 	{
 		buf_str(out, "Content-Length: ");
 		buf_int(out, (int64_t) promised);
@@ -191,7 +236,8 @@ add_body(const Exchange *x, Reply *reply, int64_t cut, bool paced)
 		return pad_gzip_body(x, reply);
 	if (behaviour->giant >= 0)
 		return pad_giant_body(x, reply);
-	if (!x->streamed && !behaviour->malformed_chunk)
+	if (x->nevents == 0 && !behaviour->malformed_chunk && !behaviour->trailers &&
+		behaviour->chunk_bytes <= 0)
 	{
 		add_whole_body(x, out, cut);
 		return out->len - (x->status == 204 || x->status == 304 ? 0 : x->body->len);
@@ -201,7 +247,7 @@ add_body(const Exchange *x, Reply *reply, int64_t cut, bool paced)
 	if (behaviour->malformed_chunk)
 		add_malformed_chunks(x, out);
 	else
-		add_events(x, reply, paced);
+		add_chunks(x, reply, paced);
 	return head_len;
 }
 
@@ -211,7 +257,8 @@ cut_body(const Exchange *x, Reply *reply, size_t head_len, int64_t cut)
 {
 	size_t whole = reply->out.len - head_len;
 
-	if (x->streamed || x->behaviour->giant >= 0 || x->behaviour->gzip_bomb >= 0)
+	if (x->nevents > 0 || x->behaviour->giant >= 0 || x->behaviour->gzip_bomb >= 0 ||
+		x->behaviour->chunk_bytes > 0)
 		whole -= strlen("0\r\n\r\n");
 	if ((size_t) cut < whole)
 		whole = cut;
@@ -238,6 +285,12 @@ set_times(const Exchange *x, Reply *reply, size_t head_len)
 	reply->due_us = latency_us;
 	if (behaviour->chunk_ms >= 0)
 		reply->step_us = behaviour->chunk_ms * 1000;
+	if (behaviour->heartbeat_ms > 0)
+	{
+		reply->due_us = 0;
+		reply->step_us = behaviour->heartbeat_ms * 1000;
+		return;
+	}
 	if (first_us < 0)
 		return;
 	reply->due_us = first_us;
@@ -257,7 +310,9 @@ set_times(const Exchange *x, Reply *reply, size_t head_len)
 static void
 frame_nothing(const Exchange *x, Reply *reply)
 {
-	reply->after = x->behaviour->silent ? AFTER_HANG : AFTER_RESET;
+	reply->after = x->behaviour->silent   ? AFTER_HANG
+				   : x->behaviour->hangup ? AFTER_CUT
+										  : AFTER_RESET;
 	reply->due_us = x->behaviour->silent ? 0 : behaviour_latency_us(x->behaviour, false);
 }
 
@@ -265,11 +320,12 @@ void
 frame_answer(Exchange *x, Reply *reply)
 {
 	const Behaviour *behaviour = x->behaviour;
-	bool paced = behaviour->first_byte_ms >= 0 || behaviour->chunk_ms >= 0;
+	bool paced =
+		behaviour->first_byte_ms >= 0 || behaviour->chunk_ms >= 0 || behaviour->heartbeat_ms > 0;
 	int64_t cut = behaviour->stall_after >= 0 ? behaviour->stall_after : behaviour->cut_after;
 	size_t head_len;
 
-	if (behaviour->silent || behaviour->reset)
+	if (behaviour->silent || behaviour->reset || behaviour->hangup)
 	{
 		frame_nothing(x, reply);
 		return;
@@ -277,8 +333,13 @@ frame_answer(Exchange *x, Reply *reply)
 	reply->after = x->request->keep_alive ? AFTER_KEEP : AFTER_CLOSE;
 	if (behaviour->malformed_chunk)
 		reply->after = AFTER_CUT;
+	else if (behaviour->close || behaviour->until_close)
+		reply->after = AFTER_CLOSE;
+	if (behaviour->interim > 0)
+		pad_interim(x, reply);
 	start_head(&reply->out, x->status, x->content_type);
 	add_api_headers(x, &reply->out);
+	add_header(&reply->out, "Content-Encoding", behaviour->encoding);
 	if (!x->request->keep_alive)
 		buf_str(&reply->out, "Connection: close\r\n");
 	if (behaviour->giant_headers >= 0)

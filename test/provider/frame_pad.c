@@ -50,6 +50,18 @@ pad_head(const Exchange *x, Reply *reply)
 	reply->pad_left = (x->behaviour->giant_headers + HEADER_LINE - 1) / HEADER_LINE;
 }
 
+/* Informational answers before the final one. */
+void
+pad_interim(const Exchange *x, Reply *reply)
+{
+	static const char head[] = "HTTP/1.1 103 Early Hints\r\nRetry-After: 3600\r\n\r\n";
+
+	reply->pad = head;
+	reply->pad_len = sizeof(head) - 1;
+	reply->pad_at = reply->out.len;
+	reply->pad_left = (uint64_t) x->behaviour->interim;
+}
+
 static void
 add_chunk_head(Buf *out, size_t len)
 {

@@ -12,6 +12,7 @@
 #include "reply.h"
 
 extern void pad_head(const Exchange *x, Reply *reply);
+extern void pad_interim(const Exchange *x, Reply *reply);
 extern size_t pad_giant_body(const Exchange *x, Reply *reply);
 extern size_t pad_gzip_body(const Exchange *x, Reply *reply);
 

@@ -128,7 +128,7 @@ journal_add(const JournalEntry *entry)
 }
 
 void
-journal_finish(uint64_t seq, Outcome outcome)
+journal_finish(uint64_t seq, Outcome outcome, uint64_t sent_bytes)
 {
 	JournalEntry *entry = &ring[seq % JOURNAL_ENTRIES];
 
@@ -138,6 +138,7 @@ journal_finish(uint64_t seq, Outcome outcome)
 	if (entry->seq == seq)
 	{
 		entry->outcome = outcome;
+		entry->sent_bytes = sent_bytes;
 		entry->done_us = wall_clock_us();
 	}
 	if (outcome == OUTCOME_SENT)
@@ -244,9 +245,9 @@ write_entry(Buf *out, const JournalEntry *entry)
 	add_member(out, "idempotency_key", entry->idempotency_key);
 	buf_printf(out,
 			   ",\"body_bytes\":%" PRIu64 ",\"body_fnv64\":\"%016" PRIx64
-			   "\",\"status\":%d,\"plan\":\"%s\",\"outcome\":\"%s\"}",
+			   "\",\"status\":%d,\"plan\":\"%s\",\"outcome\":\"%s\",\"sent_bytes\":%" PRIu64 "}",
 			   entry->body_bytes, entry->body_fnv64, entry->status, entry->plan,
-			   outcome_names[entry->outcome]);
+			   outcome_names[entry->outcome], entry->sent_bytes);
 }
 
 /* Up to limit entries after that seq, oldest first. */

@@ -31,6 +31,7 @@ typedef struct JournalEntry
 	int64_t done_us;       /* 0 while pending */
 	uint64_t body_bytes;
 	uint64_t body_fnv64;
+	uint64_t sent_bytes;  /* of the answer, that the kernel took; 0 while pending */
 	const char *endpoint; /* static */
 	const char *plan;     /* static: how it was decided to answer */
 	int status;           /* 0: no status was to be sent */
@@ -43,7 +44,7 @@ typedef struct JournalEntry
 extern void journal_open(const char *path);
 extern uint64_t journal_next_seq(void);
 extern void journal_add(const JournalEntry *entry);
-extern void journal_finish(uint64_t seq, Outcome outcome);
+extern void journal_finish(uint64_t seq, Outcome outcome, uint64_t sent_bytes);
 extern void journal_flush(void);
 extern void journal_reset(void);
 

@@ -136,17 +136,38 @@ write_delta(Exchange *x, const Buf *opening, int64_t index, const char *member, 
 	exchange_end_event(x);
 }
 
+/* An error event ends the stream: true once it was written. */
+static bool
+spoil_stream(Exchange *x, int pieces)
+{
+	if (pieces != PIECES_BEFORE_FAULT)
+		return false;
+	if (x->behaviour->bad_event)
+	{
+		buf_str(x->body, "data: {\"id\":\"chatcmpl-sim\",\"choices\":[{\"delta\":{\"cont\n\n");
+		exchange_end_event(x);
+	}
+	if (x->behaviour->stream_error)
+		exchange_write_error_event(x);
+	return x->behaviour->stream_error;
+}
+
 static void
 write_choice_stream(Exchange *x, const Buf *opening, const Content *content, int64_t index)
 {
 	Slice rest = content->text;
 	Slice piece;
 	const Slice nothing = {"", 0};
+	int pieces = 0;
 
 	write_delta(x, opening, index, "\"role\":\"assistant\",\"refusal\":null,\"content\":\"",
 				nothing, "null");
 	while (content_next_piece(content, &rest, &piece))
+	{
 		write_delta(x, opening, index, "\"content\":\"", piece, "null");
+		if (spoil_stream(x, ++pieces))
+			return;
+	}
 	if (!x->behaviour->no_finish)
 		write_delta(x, opening, index, NULL, nothing,
 					content->cut_by_max_tokens ? "\"length\"" : "\"stop\"");
@@ -161,8 +182,11 @@ write_chat_stream(Exchange *x, const Content *content)
 	write_chat_opening(x, &opening, "chat.completion.chunk");
 	x->streamed = true;
 	x->content_type = "text/event-stream; charset=utf-8";
-	for (int64_t i = 0; i < choices_wanted(x); i++)
+	exchange_add_heartbeat(x);
+	for (int64_t i = 0; i < choices_wanted(x) && !x->broken_off; i++)
 		write_choice_stream(x, &opening, content, i);
+	if (x->broken_off)
+		return;
 	if (x->fields.include_usage && !x->behaviour->no_usage)
 	{
 		buf_str(x->body, "data: ");
@@ -185,7 +209,7 @@ answer_chat(Exchange *x)
 	Content content;
 
 	content_make(x, &content);
-	if (x->fields.stream)
+	if (x->fields.stream && !x->behaviour->no_stream)
 		write_chat_stream(x, &content);
 	else
 		write_chat(x, &content);

@@ -410,6 +410,68 @@ test_forms()
 	is 'gzip of a plain answer' "$(chat gzip_bomb=0 --compressed | jq -r .object)" chat.completion
 }
 
+# What goes wrong in a stream, or is only unusual.
+test_stream_faults()
+{
+	local got messages
+	messages=${claude/\{/\{\"stream\":true,}
+	got=$(stream stream_error)
+	is 'stream_error' "$(sed -n 's/^data: //p' <<<"$got" | tail -n1 |
+		jq -c '[.error.code, .choices[0].finish_reason]')" '[529,"error"]'
+	is 'stream_error has text before it' "$(grep -c '"content":"simulated"' <<<"$got")" 1
+	is 'stream_error, by name' "$(stream 'stream_error;code=rate_limit_exceeded' | sed -n 's/^data: //p' |
+		tail -n1 | jq -r .error.code)" rate_limit_exceeded
+	got=$(post /v1/messages "$messages" "${anthropic[@]}" -H 'X-Sim: stream_error')
+	is 'stream_error of messages' "$(tail -n2 <<<"$got" | tr '\n' ' ' | cut -c1-100)" \
+		'event: error data: {"type":"error","error":{"type":"overloaded_error","message":"simulated error: ov'
+	is 'bad_event' "$(stream bad_event | sed -n 's/^data: //p' | grep -v DONE | jq -c . 2>&1 >/dev/null | grep -c error)" 1
+	is 'bad_event goes on' "$(stream bad_event | grep -c DONE)" 1
+	is 'comments' "$(stream comments | grep -c '^: simulated comment$')" "$(stream '' | grep -c '^data: ')"
+	is 'crlf' "$(stream crlf | grep -c $'\r$')" "$(stream '' | wc -l)"
+	is 'crlf is the same otherwise' "$(stream crlf | tr -d '\r' | grep -v '"id"' | cksum)" "$(stream '' | grep -v '"id"' | cksum)"
+	is 'chunk_bytes' "$(stream chunk_bytes=26 --raw | grep -cx $'1a\r')" $(($(stream '' | wc -c) / 26))
+	is 'chunk_bytes is the same otherwise' "$(stream chunk_bytes=7 | grep -v '"id"' | cksum)" "$(stream '' | grep -v '"id"' | cksum)"
+	is 'no_stream' "$(stream no_stream | jq -r .object)" chat.completion
+	is 'no_stream of messages' "$(post /v1/messages "$messages" "${anthropic[@]}" -H 'X-Sim: no_stream' | jq -r .type)" message
+	got=$(stream 'heartbeat=20;latency=200' -w '%{time_total}')
+	is 'heartbeat' "$(grep -c '^: simulated heartbeat' <<<"$got")" 10
+	between 'heartbeat takes its time' "$(tail -n1 <<<"$got")" 0.2 1
+	is 'heartbeat without a stream' "$(chat 'heartbeat=20;latency=200' | head -c 10 | tr -d '\n' | wc -c)" 0
+	is 'heartbeat without a stream is JSON' "$(chat 'heartbeat=20;latency=100' | jq -r .object)" chat.completion
+}
+
+# Bytes that are given, and framing that is wrong or rare.
+test_wire()
+{
+	local got
+	is 'body' "$(chat 'body=%3Chtml%3E;status=502;type=text/html' -w ' %{http_code} %{content_type}')" '<html> 502 text/html'
+	is 'an empty body' "$(chat 'body=' -w '%{http_code} %{size_download}')" '200 0'
+	is 'body for those that fail' "$(post /v1/chat/completions "${question/nonce-1/bb}" \
+		-H 'X-Sim: fail_first=1;body=x' -o /dev/null -w '%{size_download}')" 1
+	is 'and the next is whole' "$(post /v1/chat/completions "${question/nonce-1/bb}" \
+		-H 'X-Sim: fail_first=1;body=x' | jq -r .object)" chat.completion
+	is 'first' "$(for i in 1 2; do post /v1/chat/completions "${question/nonce-1/cc}" -H 'X-Sim: first=1;hangup' \
+		-o /dev/null -w '%{http_code}\n' | tail -n1; done | tr '\n' ' ')" '000 200 '
+	is 'hangup' "$(exit_of chat hangup)" 52
+	is 'no type' "$(chat 'type=' -o /dev/null -w '%{content_type}')" ''
+	like 'headers' "$(chat 'headers=A: 1%0D%0AA: 2%0D%0A%20folded' -i)" $'*\r\nA: 1\r\nA: 2\r\n folded\r\n*'
+	got=$(chat 'status=429;retry_date=100' -o /dev/null -D - | sed -n 's/^Retry-After: \(.*\)\r$/\1/p')
+	between 'retry_date' "$(($(date -d "$got" +%s) - $(date +%s)))" 95 100
+	like 'encoding' "$(chat encoding=simulated -i)" $'*\r\nContent-Encoding: simulated\r\n*'
+	is 'a length too long' "$(exit_of chat 'length=100000;close')" 18
+	is 'a length too short' "$(chat length=10 | wc -c)" 10
+	is 'until_close' "$(chat until_close | jq -r .object)" chat.completion
+	is 'until_close tells no length' "$(chat until_close -i | grep -ciE '^(content-length|transfer-encoding|connection):')" 0
+	is 'close is not announced' "$(chat close -i | grep -ci '^connection:')" 0
+	is 'close closes' "$(post "/v1/chat/completions?[1-2]" "$question" -H 'X-Sim: close' -o /dev/null -w '%{num_connects}')" 11
+	like 'trailers' "$(chat trailers --raw)" $'*\r\n0\r\nRetry-After: 3600\r\nX-Simulated-Trailer: yes\r*'
+	is 'trailers, to who understands them' "$(chat trailers | jq -r .object)" chat.completion
+	is 'interim' "$(chat interim=3 -i | grep -c '^HTTP/1.1 103')" 3
+	is 'interim, then the answer' "$(chat interim=3 | jq -r .object)" chat.completion
+	chat giant=100000 -o /dev/null
+	between 'sent_bytes' "$(curl -s "$url/_sim/journal?after=$(($(stat .last_seq) - 1))" | jq '.[0].sent_bytes')" 100000 101000
+}
+
 test_content()
 {
 	is 'echo' "$(chat echo | jq -r '.choices[0].message.content')" 'hé "three"'
@@ -520,7 +582,7 @@ test_end()
 
 start_simulator
 for name in chat chat_errors stream embeddings images transcriptions models messages \
-	choice_of_behaviour time statuses chance hanging forms content control \
+	choice_of_behaviour time statuses chance hanging forms stream_faults wire content control \
 	journal_file hostile end; do
 	"test_$name"
 done

@@ -15,9 +15,9 @@ EXCEPTION WHEN OTHERS THEN
 		CASE WHEN context LIKE '%PERFORM eduai%' THEN 'THE CONTEXT SHOWS THE STATEMENT' END);
 END $$;
 SELECT pg_temp.try('sk-0123456789');
-SELECT provider, api_key FROM eduai.provider_secret;
+SELECT provider, position('sk-' in encode(sealed, 'escape')) AS clear FROM eduai.provider_secret;
 SELECT pg_temp.try('env:OPENAI_API_KEY');
-SELECT provider, api_key FROM eduai.provider_secret;
+SELECT provider, position('sk-' in encode(sealed, 'escape')) AS clear FROM eduai.provider_secret;
 SELECT pg_temp.try('file:/run/secrets/openai');
 SELECT pg_temp.try(k) FROM unnest(ARRAY['', ' ', E'sk-012\n', E'sk-\u00e9t\u00e9', 'sk 0123', repeat('x', 9000), 'env:', 'env:1A',
 	'env:sk-0123456789', 'file:', 'file:relative', 'file:~/key']) k;

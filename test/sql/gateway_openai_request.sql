@@ -19,7 +19,7 @@ SELECT value FROM pg_temp.built('chat', '{"prompt": "x", "max_completion_tokens"
 -- without a key, no header
 SELECT eduai.test_build_request('openai', 'chat', '{"prompt": "x"}')->'headers';
 
--- embeddings, always as numbers
+-- embeddings: base64 is sent on, and read too
 SELECT * FROM pg_temp.built('embeddings', '{"model": "x", "input": ["a", "b"], "encoding_format": "base64", "dimensions": 256}', '{}', '{"model": "text-embedding-3-small"}');
 SELECT value FROM pg_temp.built('embeddings', '{"input": [1, 2, 3]}') WHERE field = 'body';
 

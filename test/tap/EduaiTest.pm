@@ -19,6 +19,7 @@ use Exporter 'import';
 use HTTP::Tiny;
 use IPC::Run ();
 use JSON::PP ();
+use MIME::Base64 qw(encode_base64);
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -26,7 +27,7 @@ use Test::More;
 use Time::HiRes ();
 
 our @EXPORT = qw(
-  new_node
+  new_node master_key_file write_master_key
   start_simulator stop_simulator
   sim_get sim_post sim_stats sim_journal sim_default sim_reset
   add_fleet
@@ -43,10 +44,11 @@ my @simulators;
 #   conf       { setting => value } on top of the defaults below
 #   initdb     arguments for initdb; UTF8, locale C
 #   start      1; 0 leaves it initialised but not started, without the extension
+#   master_key 1; 0 gives it no eduai.master_key_file (else master_key_file())
 #   extension  1; 0 leaves the database without CREATE EXTENSION
 sub new_node
 {
-	my (%option) = (name => 'main', fsync => 0, conf => {}, initdb => [ '--encoding=UTF8', '--no-locale' ], start => 1, extension => 1, @_);
+	my (%option) = (name => 'main', fsync => 0, conf => {}, initdb => [ '--encoding=UTF8', '--no-locale' ], start => 1, extension => 1, master_key => 1, @_);
 	my $node = PostgreSQL::Test::Cluster->new($option{name});
 	# Streaming makes wal_level replica; a test of slots or physical copies
 	# says so in conf.
@@ -55,6 +57,8 @@ sub new_node
 	my %conf = (
 		shared_preload_libraries => 'eduai',
 		'eduai.database' => 'postgres',
+		# what a provider gets is what the test sends
+		'eduai.health_interval' => 0,
 		fsync => $option{fsync} ? 'on' : 'off',
 		max_connections => 60,
 		max_worker_processes => 16,
@@ -66,6 +70,7 @@ sub new_node
 		log_line_prefix => '%m [%p] %b %q%d ',
 		timezone => 'UTC',
 		restart_after_crash => 'on',
+		($option{master_key} ? ('eduai.master_key_file' => write_master_key($node, 'test')) : ()),
 		%{ $option{conf} });
 	$node->append_conf('postgresql.conf', join('', map { "$_ = '$conf{$_}'\n" } sort keys %conf));
 
@@ -73,6 +78,33 @@ sub new_node
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION eduai') if $option{extension};
 	return $node;
+}
+
+sub master_key_file { return $_[0]->basedir . '/master.key' }
+
+# write_master_key(NODE, ID ...) -> the file: a key for each id, the first one
+# current. An id that was written before keeps its key. In one step, so that no
+# server ever reads half of it.
+my %master_key;
+
+sub write_master_key
+{
+	my ($node, @ids) = @_;
+	my $file = master_key_file($node);
+	for (@ids)
+	{
+		next if exists $master_key{$_};
+		open my $random, '<', '/dev/urandom' or croak "/dev/urandom: $!";
+		read($random, my $bytes, 32) == 32 or croak 'no randomness';
+		$master_key{$_} = encode_base64($bytes, '');
+	}
+	my $umask = umask 077;
+	open my $out, '>', "$file.new" or croak "$file.new: $!";
+	print $out map { "$_ $master_key{$_}\n" } @ids;
+	close $out;
+	umask $umask;
+	rename "$file.new", $file or croak "$file: $!";
+	return $file;
 }
 
 # wait_until(CODE, SECONDS, WHAT) -> what CODE returned once it was true. Looks

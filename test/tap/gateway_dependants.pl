@@ -11,7 +11,7 @@ my $node = new_node(conf => { 'eduai.sweep_interval' => '1s', 'eduai.max_payload
 my $sim = start_simulator();
 sim_default($sim, undef, 'echo');
 sim_default($sim, 'sim-broken', 'status=400');
-add_fleet($node, $sim, options => { aliases => [ 'sim-broken' ] }, provider => 'sim');
+add_fleet($node, $sim);
 add_fleet($node, $sim, provider => 'broken', model => 'sim-broken');
 
 sub value { return $node->safe_psql('postgres', $_[0]) }

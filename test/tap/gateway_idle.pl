@@ -1,5 +1,5 @@
-# An idle dispatcher sleeps: it wakes for its sweep and for nothing else, and a
-# commit that enqueues wakes it at once.
+# An idle dispatcher sleeps: it wakes for its sweep and the health checks of
+# active instances and for nothing else, and a commit that enqueues wakes it at once.
 
 use strict;
 use warnings;
@@ -51,6 +51,20 @@ sub enqueue
 idle_through('fresh');
 wait_for_task($node, enqueue(), 'completed', 20);
 idle_through('with an idle connection to the provider');
+
+# Health checks wake it only while there is somebody to ask after.
+sub health_interval
+{
+	$node->safe_psql('postgres', "ALTER SYSTEM SET eduai.health_interval = '$_[0]'");
+	$node->reload;
+}
+$node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'disabled')});
+health_interval('500ms');
+idle_through('no active instance');
+$node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'active')});
+my $io = wakes()->{io};
+wait_until(sub { wakes()->{io} >= $io + 3 }, 20, 'an active instance is asked after');
+health_interval(0);
 
 # Only a wake by the latch can find a task when the sweep is an hour away.
 $node->safe_psql('postgres', q{ALTER SYSTEM SET eduai.sweep_interval = '1h'});

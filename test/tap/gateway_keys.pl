@@ -48,7 +48,7 @@ for my $name (qw(literal env file wrong claude))
 }
 chat("sim-$_", 'completed', "a key of the kind: $_") for qw(literal env file claude);
 is(chat('sim-wrong', 'dead', 'a wrong key'), 'auth', 'has the code auth');
-is(sim_stats($sim{wrong})->{requests}, 1, 'and is not tried again');
+is(scalar(grep { $_->{endpoint} =~ /chat/ } @{ sim_journal($sim{wrong}) }), 1, 'and is not tried again');
 
 # Replaced, the new one is sent.
 sim_post($sim{literal}, '/_sim/key', { key => $key{replaced} });
@@ -60,8 +60,11 @@ chat('sim-literal', 'completed', 'its replacement');
 add_fleet($node, $sim{env}, provider => 'nowhere', model => 'sim-nowhere', api_key => 'env:EDUAI_NO_SUCH_KEY');
 my $waiting = value(q{SELECT eduai.enqueue('chat', '{"model": "sim-nowhere", "messages": [{"role": "user", "content": "hello"}]}')});
 is(value("SELECT state FROM eduai.wait_task($waiting, '1 s')"), 'ready', 'a task whose key is missing waits');
+like(value(q{SELECT string_agg(code || ' ' || detail, ',') FROM eduai.health_problems() WHERE code LIKE 'provider_key%'}),
+	qr/^provider_key_missing Provider "nowhere" is not called: its key cannot be had\.$/, 'and health() knows, without where the key should be');
 value("SELECT eduai.add_provider('nowhere', 'openai', '$sim{env}{base_url}/v1', 'env:EDUAI_TEST_KEY', '{\"allow_loopback\": true}')");
 is(value("SELECT state FROM eduai.wait_task($waiting, '20 s')"), 'completed', 'until it is there');
+is(value(q{SELECT count(*) FROM eduai.health_problems() WHERE code LIKE 'provider_key%'}), '0', 'when health() has nothing against it');
 
 # ---- providers that are refused when they are added ----
 
@@ -139,6 +142,21 @@ for my $query (
 my ($dump) = PostgreSQL::Test::Utils::run_command([ 'pg_dump', '-d', $node->connstr('postgres') ]);
 like($dump, qr/COPY eduai\.provider .*literal/s, 'the dump has the providers');
 push @shown, $dump;
+
+# ---- without a master key no literal is stored ----
+
+$session->ask(q{ALTER SYSTEM SET eduai.master_key_file = '';});
+$node->reload;
+wait_until(sub { $session->ask('SHOW eduai.master_key_file;') eq '' }, 10, 'there is no master key');
+my $secrets = value('SELECT count(*), md5(string_agg(sealed::text, $$,$$ ORDER BY provider)) FROM eduai.provider_secret');
+refused('55000', 'a literal without a master key', 'https://provider.example/v1');
+like($shown[-1], qr/HINT:  Give the key as env:NAME or file:PATH, or let a superuser set eduai.master_key_file/, 'and what to do instead');
+my $replaced = $session->ask("SELECT eduai.add_provider('literal', 'openai', 'https://provider.example/v1', '$key{replaced}');");
+push @shown, $replaced;
+like($replaced, qr/ERROR:  55000: /, 'nor is one replaced');
+is(value('SELECT count(*), md5(string_agg(sealed::text, $$,$$ ORDER BY provider)) FROM eduai.provider_secret'), $secrets, 'what is stored stays as it was');
+unlike($session->ask("SELECT eduai.add_provider('ref', 'openai', 'https://provider.example/v1', '$_');"), qr/ERROR/, "a reference is: $_") for 'env:EDUAI_TEST_KEY', "file:$dir/key";
+
 $session->quit;
 $node->stop;
 push @shown, slurp_file($node->logfile);

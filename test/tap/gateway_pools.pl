@@ -8,7 +8,9 @@ use EduaiTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node(conf => { 'eduai.sweep_interval' => '1h', 'eduai.queue_max_size' => 0 });
+# The breaker would keep the provider's words from the pool for a minute.
+my $node = new_node(
+	conf => { 'eduai.sweep_interval' => '1h', 'eduai.queue_max_size' => 0, 'eduai.breaker_open' => '1ms', 'eduai.breaker_ramp' => 0 });
 my $sim = start_simulator();
 sim_default($sim, 'sim-slow', 'latency=400');
 $node->safe_psql('postgres', q{SELECT eduai.define_task_type('ask', 'gateway', 'chat');

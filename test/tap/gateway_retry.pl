@@ -44,7 +44,7 @@ my @cases = (
 	[ '500 for ever', behaviour => 'status=500', state => 'dead', codes => [ 'http_500', 'http_500', 'http_500' ] ],
 	[ '503 and do not retry', behaviour => 'status=503;should_retry=false', state => 'dead', codes => ['http_503'] ],
 	[ 'silence', behaviour => 'silent', max_attempts => 2, state => 'dead', codes => [ 'timeout_first_byte', 'timeout_first_byte' ] ],
-	[ 'an answer that stalls', behaviour => 'stall_after=60', max_attempts => 1, state => 'dead', codes => ['timeout_stall'] ],
+	[ 'an answer that stalls', behaviour => 'stall_after=700', max_attempts => 1, state => 'dead', codes => ['timeout_stall'] ],
 	[ 'an answer that drips', behaviour => 'first_byte=10;latency=60000', max_attempts => 1, timeout => '700 ms',
 		options => { first_byte_ms => 60000, stall_ms => 60000 }, state => 'dead', codes => ['timeout_total'] ],
 	[ 'a total timeout before the first byte', behaviour => 'latency=60000', max_attempts => 1, timeout => '300 ms',

@@ -62,7 +62,7 @@ my @cases = (
 	[ 'error200', 'retry http_502' ],
 	[ 'no_finish', 'retry missing_finish_reason' ],
 	[ 'garbage', 'retry invalid_json' ],
-	[ 'raw_nul', 'retry invalid_json' ],
+	[ 'raw_nul', 'retry invalid_answer' ],
 	[ 'latin1', 'retry invalid_json' ],
 	[ 'reset', 'retry connection_closed' ],
 	[ 'cut_after=20', 'retry body_cut' ],
@@ -91,7 +91,7 @@ sub limited
 }
 limited('silent', '{"first_byte_ms": 300}', 60000, 'retry timeout_first_byte', 300, 'a silent provider');
 limited('stall_after=0', '{"first_byte_ms": 300}', 60000, 'retry timeout_first_byte', 300, 'a head without a body');
-limited('stall_after=30', '{"stall_ms": 300}', 60000, 'retry timeout_stall', 300, 'a stall in the middle');
+limited('stall_after=700', '{"stall_ms": 300}', 60000, 'retry timeout_stall', 300, 'a stall in the middle');
 limited('silent', '{}', 300, 'retry timeout_total', 300, 'the task\'s own limit');
 limited('silent', '{"timeout_ms": 300}', 60000, 'retry timeout_total', 300, 'the instance\'s limit');
 # a head may come long before its body: the pause between them is no stall

@@ -125,7 +125,8 @@ ok(!exists $header{expect}, 'no Expect');
 ok(!exists $header{cookie}, 'no cookies');
 is_deeply(
 	JSON::PP->new->utf8->decode($request->{body}),
-	{ model => 'm', messages => [ { role => 'user', content => "hello \x{e9}l\x{e8}ve" } ] },
+	{ model => 'm', messages => [ { role => 'user', content => "hello \x{e9}l\x{e8}ve" } ],
+		stream => JSON::PP::true, stream_options => { include_usage => JSON::PP::true } },
 	'the body');
 
 # Sent once: when a kept connection dies under a request, nobody knows whether
