@@ -84,7 +84,8 @@ prepare()
 start_server()
 {
 	export EDUAI_DEMO_API_KEY=${KEY:-simulated}
-	start_cluster demo shared_preload_libraries=eduai eduai.database=demo eduai.queue_max_size=0 \
+	# health checks are requests, too: without them what is sent can be counted
+	start_cluster demo shared_preload_libraries=eduai eduai.database=demo eduai.queue_max_size=0 eduai.health_interval=0 \
 		shared_buffers=256MB max_wal_size=2GB max_worker_processes=16 track_commit_timestamp=on timezone=UTC 9>&-
 	unset EDUAI_DEMO_API_KEY
 	sql postgres -c 'CREATE DATABASE demo'

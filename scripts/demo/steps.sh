@@ -208,5 +208,5 @@ step_health()
 {
 	step "Health"
 	table school -f "$HERE/health.sql"
-	check "problems" "$(sql school -c 'SELECT count(*) FROM eduai.health_problems()')" 0
+	check "problems" "$(sql school -c "SELECT coalesce(string_agg(code || ': ' || detail, '; '), 'none') FROM eduai.health_problems()")" none
 }
