@@ -17,6 +17,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
+#include "core/compat.h"
 #include "core/health.h"
 #include "core/master_key.h"
 #include "core/seal.h"

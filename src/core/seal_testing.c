@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/pause.h"
 #include "core/seal.h"
 #include "fmgr.h"

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "core/json.h"
 #include "core/pause.h"
 #include "fmgr.h"
