@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/json_schema.h"
 #include "gateway/analysis.h"
 #include "gateway/wire.h"

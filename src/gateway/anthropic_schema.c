@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "gateway/anthropic.h"
 #include "gateway/wire.h"
 #include "miscadmin.h"

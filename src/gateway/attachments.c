@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "gateway/adapter.h"
 #include "gateway/attachments.h"
 #include "gateway/gateway.h"

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/json.h"
 #include "core/pause.h"
 #include "fmgr.h"

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/clock.h"
 #include "gateway/attachments.h"
 #include "gateway/wire.h"

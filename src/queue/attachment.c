@@ -11,6 +11,7 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "core/clock.h"
 #include "core/json.h"
 #include "core/plan.h"

@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "core/clock.h"
 #include "core/errors.h"
 #include "core/plan.h"

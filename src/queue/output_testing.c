@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/pause.h"
 #include "core/tenant.h"
 #include "fmgr.h"
