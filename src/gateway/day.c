@@ -3,29 +3,19 @@
  */
 #include "postgres.h"
 
+#include "gateway/budget_period.h"
 #include "gateway/day.h"
 #include "pgtime.h"
 #include "utils/datetime.h"
-#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #define LOOK_AGAIN_US INT64CONST(10000000) /* the setting may change */
-
-/* UTC where the setting is absent or empty. */
-static pg_tz *
-zone(void)
-{
-	const char *name = GetConfigOption("eduai.timezone", true, false);
-	pg_tz *found = name != NULL && *name != '\0' ? pg_tzset(name) : NULL;
-
-	return found != NULL ? found : pg_tzset("GMT");
-}
 
 /* The day that "at" is on, and the times at which it begins and ends. */
 static int32
 day_of(TimestampTz at, TimestampTz *ends)
 {
-	pg_tz *tz = zone();
+	pg_tz *tz = eduai_gateway_budget_timezone();
 	pg_time_t seconds = timestamptz_to_time_t(at);
 	struct pg_tm local = *pg_localtime(&seconds, tz);
 	struct pg_tm next = {0};

@@ -321,14 +321,21 @@ load_instances(Fleet *fleet)
 	MemoryContextSwitchTo(caller);
 }
 
+void
+eduai_gateway_fleet_forget_keys(Fleet *fleet)
+{
+	for (int i = 0; i < fleet->nproviders; i++)
+	{
+		eduai_core_seal_wipe(fleet->providers[i].api_key);
+		fleet->providers[i].api_key = NULL;
+	}
+}
+
 /* The fleet's memory goes: no key stays behind in what is free. */
 static void
 wipe_keys(void *arg)
 {
-	Fleet *fleet = arg;
-
-	for (int i = 0; i < fleet->nproviders; i++)
-		eduai_core_seal_wipe(fleet->providers[i].api_key);
+	eduai_gateway_fleet_forget_keys(arg);
 }
 
 static Fleet *
@@ -354,19 +361,6 @@ load(MemoryContext parent, bool keys)
 	if (keys)
 		eduai_gateway_keyring_note(fleet);
 	return fleet;
-}
-
-void
-eduai_gateway_fleet_forget_keys(Fleet *fleet)
-{
-	for (int i = 0; i < fleet->nproviders; i++)
-	{
-		char *key = fleet->providers[i].api_key;
-
-		if (key != NULL)
-			explicit_bzero(key, strlen(key));
-		fleet->providers[i].api_key = NULL;
-	}
 }
 
 Fleet *
