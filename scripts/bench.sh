@@ -69,12 +69,34 @@ add_peers()
 	export EDUAI_PEERS=$dir
 }
 
+# Redis, the peer of cache_get, goes from the archive into a private directory,
+# with the libraries it needs; EDUAI_REDIS is a program that runs it. The
+# benchmark says so where there is none.
+add_redis()
+{
+	local dir=$WORK/redis packages
+	wanted cache_get || return 0
+	mkdir "$dir"
+	packages=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+		--no-replaces --no-enhances redis-server 2>/dev/null | grep -E '^(redis|libjemalloc|liblua|liblzf|libhiredis|lua-|libatomic)' | sort -u) || return 0
+	# shellcheck disable=SC2086 # several words
+	(cd "$dir" && apt-get -q download $packages && for file in ./*.deb; do dpkg -x "$file" .; done) >"$WORK/redis.log" 2>&1 || return 0
+	printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/usr/bin/redis-server "$@"\n' \
+		"$(echo "$dir"/usr/lib/*-linux-gnu*)" "$dir" >"$dir/run"
+	chmod -R a+rX "$dir"
+	chmod a+x "$dir/run"
+	"$dir/run" --version >>"$WORK/redis.log" 2>&1 || return 0
+	export EDUAI_REDIS=$dir/run
+}
+
 add_pgq
 add_peers
+add_redis
 describe_machine
 start_cluster bench shared_preload_libraries=eduai eduai.database=bench fsync=on synchronous_commit=on \
 	full_page_writes=on shared_buffers=2GB max_wal_size=24GB checkpoint_timeout=30min wal_level=replica \
-	max_connections=200 max_worker_processes=16 max_prepared_transactions=0 autovacuum=on
+	max_connections=200 max_worker_processes=16 max_prepared_transactions=0 autovacuum=on \
+	listen_addresses=127.0.0.1
 createdb bench
 export PGDATABASE=bench
 psql -Xq -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION eduai'

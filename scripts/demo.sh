@@ -17,6 +17,7 @@
 . "$ROOT/scripts/demo/place.sh"
 . "$ROOT/scripts/demo/show.sh"
 . "$ROOT/scripts/demo/steps.sh"
+. "$ROOT/scripts/demo/steps_data.sh"
 . "$ROOT/scripts/demo/replay.sh"
 
 SIMULATED=
@@ -84,13 +85,18 @@ prepare()
 start_server()
 {
 	export EDUAI_DEMO_API_KEY=${KEY:-simulated}
+	# the keys of what is sealed: outside of the data directory, the server's alone
+	as_user mkdir -p -m 700 "$WORK/keys"
+	printf 'demo %s\n' "$(head -c 32 /dev/urandom | base64)" | as_user install -m 600 /dev/stdin "$WORK/keys/master"
 	# health checks are requests, too: without them what is sent can be counted
 	start_cluster demo shared_preload_libraries=eduai eduai.database=demo eduai.queue_max_size=0 eduai.health_interval=0 \
+		eduai.master_key_file="$WORK/keys/master" eduai.key_store="$WORK/keys/learners" \
 		shared_buffers=256MB max_wal_size=2GB max_worker_processes=16 track_commit_timestamp=on timezone=UTC 9>&-
 	unset EDUAI_DEMO_API_KEY
 	sql postgres -c 'CREATE DATABASE demo'
 	export PGDATABASE=demo
 	sql postgres -c 'CREATE EXTENSION eduai'
+	sql postgres -c 'SELECT eduai.create_key_store()' >/dev/null
 	sql postgres -f "$HERE/app.sql"
 	done_with "PostgreSQL $(sql postgres -c 'SHOW server_version' | cut -d ' ' -f 1) runs at $WORK, fsync on"
 }
@@ -174,6 +180,9 @@ step_priorities
 step_retries
 step_throughput
 step_replay "$OULAD"
+step_limits
+step_cache
+step_privacy
 step_ledger
 step_health
 [ "$FAULTS" -eq 0 ] || die "$FAULTS of the checks above failed"

@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION eduai.add_instance(name text, provider text, model te
 	RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_add_instance' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.add_instance(text, text, text, text[], int, int, numeric, numeric, jsonb) IS
-'Records a model at a provider, or replaces it; a replaced instance keeps its state. Prices are USD per million tokens. weight and max_concurrent are at least 1. options: aliases, tier, fallback, tenants, region, context_tokens, max_output_tokens, image_tokens, embedding_space, rpm, tpm, daily_tokens, price_cached, price_cache_write, price_reasoning, price_audio_second, price_image, connect_ms (5000), first_byte_ms (30000), stall_ms (15000), stream (true), timeout_ms; see docs/gateway.md. Takes effect at commit. Errors: 22004 for a null, 22023 for a bad value, 42704 for an unknown provider, 0A000 for a task type that the provider''s kind does not serve. Role: eduai_admin. Example: SELECT eduai.add_instance(''gpt'', ''openai'', ''gpt-4o-mini'', price_input => 0.15, price_output => 0.60);';
+'Records a model at a provider, or replaces it; a replaced instance keeps its state. Prices are USD per million tokens. weight and max_concurrent are at least 1. options: aliases, tier, fallback, tenants, region, context_tokens, max_output_tokens, image_tokens, embedding_space, rpm, tpm, daily_tokens, price_cached, price_cache_write, price_cache_write_1h, price_audio_input, price_image_input, price_audio_output, price_reasoning, price_audio_second, price_image, connect_ms (5000), first_byte_ms (30000), stall_ms (15000), stream (true), timeout_ms; see docs/gateway.md. Takes effect at commit. Errors: 22004 for a null, 22023 for a bad value, 42704 for an unknown provider, 0A000 for a task type that the provider''s kind does not serve. Role: eduai_admin. Example: SELECT eduai.add_instance(''gpt'', ''openai'', ''gpt-4o-mini'', price_input => 0.15, price_output => 0.60);';
 
 CREATE OR REPLACE FUNCTION eduai.set_instance_state(name text, state text) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_set_instance_state' LANGUAGE C PARALLEL UNSAFE;
@@ -94,11 +94,11 @@ CREATE OR REPLACE VIEW eduai.usage_ledger AS
 SELECT c.task_id, c.attempt, c.instance, c.model, c.tokens_in, c.tokens_cached, c.tokens_out,
 	c.cost_usd, c.outcome, c.started_at, c.ms, c.first_byte_ms, c.provider, c.code, c.http_status,
 	c.request_id, c.user_id, c.task_type, c.tokens_cache_write, c.tokens_reasoning, c.images,
-	c.audio_ms, c.bound_usd, c.counted_usd
+	c.audio_ms, c.bound_usd, c.counted_usd, c.hedge
 FROM eduai.provider_call c
 WHERE c.tenant_id = eduai.current_tenant();
 COMMENT ON VIEW eduai.usage_ledger IS
-'A row per provider call of the tenant: tokens (cached ones are among tokens_in), cost in USD, outcome (completed, failed, cancelled, refused: the answer came after the task had ended, uncertain: the answer was lost with its process), its start, ms in all and to the first byte. user_id and task_type are the task''s; tokens_cache_write is among tokens_in, tokens_reasoning among tokens_out. bound_usd: what budgets reserved for the call, the most that it could cost; NULL where none applied. counted_usd: what it counts against budgets where that is not cost_usd: its bound, when nobody knows what it cost.';
+'A row per provider call of the tenant: tokens (cached ones are among tokens_in), cost in USD, outcome (completed, failed, cancelled, refused: the answer came after the task had ended, uncertain: the answer was lost with its process), its start, ms in all and to the first byte. user_id and task_type are the task''s; tokens_cache_write is among tokens_in, tokens_reasoning among tokens_out. bound_usd: what budgets reserved for the call, the most that it could cost; NULL where none applied. counted_usd: what it counts against budgets where that is not cost_usd: its bound, when nobody knows what it cost. hedge: the second call of its attempt (eduai.hedge_after); the one of the two that was given up is cancelled, with the code hedge_lost.';
 
 REVOKE ALL ON FUNCTION eduai.adopt_database() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.adopt_database() TO eduai_admin;

@@ -58,10 +58,11 @@ SELECT pg_catalog.pg_extension_config_dump('eduai.adoption', '');
 
 -- The ledger: a row per provider call, whatever became of its task.
 CREATE TABLE eduai.provider_call (
-	tenant_id text NOT NULL,
+	tenant_id text COLLATE "C" NOT NULL,
 	task_id bigint NOT NULL,
 	attempt int NOT NULL,
-	instance text,
+	hedge boolean NOT NULL DEFAULT false,
+	instance text COLLATE "C",
 	provider text,
 	model text,
 	tokens_in bigint,
@@ -75,14 +76,33 @@ CREATE TABLE eduai.provider_call (
 	started_at timestamptz NOT NULL,
 	ms double precision,
 	first_byte_ms double precision,
-	PRIMARY KEY (tenant_id, task_id, attempt)
+	PRIMARY KEY (tenant_id, task_id, attempt, hedge)
 );
 COMMENT ON TABLE eduai.provider_call IS
-'A row per provider call: completed, failed, cancelled, refused (the answer came after the task had ended) or uncertain (the answer was lost with its process).';
+'A row per provider call: completed, failed, cancelled, refused (the answer came after the task had ended) or uncertain (the answer was lost with its process). hedge: the second call of its attempt (eduai.hedge_after).';
 CREATE INDEX provider_call_instance ON eduai.provider_call (instance, started_at);
 ALTER TABLE eduai.provider_call ENABLE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON eduai.provider_call USING (tenant_id = eduai.current_tenant());
 SELECT pg_catalog.pg_extension_config_dump('eduai.provider_call', '');
+
+-- Second calls of attempts, while they fly: a row is committed before its call
+-- leaves, and goes in the commit that writes its row of the ledger.
+CREATE TABLE eduai.provider_hedge (
+	tenant_id text NOT NULL,
+	task_id bigint NOT NULL,
+	attempt int NOT NULL,
+	instance text NOT NULL,
+	provider text NOT NULL,
+	model text NOT NULL,
+	started_at timestamptz NOT NULL,
+	dispatcher bigint NOT NULL,
+	PRIMARY KEY (tenant_id, task_id, attempt)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+COMMENT ON TABLE eduai.provider_hedge IS
+'The second calls of attempts that are in flight (eduai.hedge_after), recorded before they leave: what a dispatcher that died leaves here becomes uncertain in the ledger.';
+ALTER TABLE eduai.provider_hedge ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON eduai.provider_hedge USING (tenant_id = eduai.current_tenant());
+SELECT pg_catalog.pg_extension_config_dump('eduai.provider_hedge', '');
 
 -- ---- routing ----
 
@@ -186,6 +206,7 @@ CREATE TABLE eduai.budget_reservation (
 	tenant_id text COLLATE "C" NOT NULL,
 	task_id bigint NOT NULL,
 	attempt int NOT NULL,
+	hedge boolean NOT NULL DEFAULT false,
 	user_id text COLLATE "C",
 	task_type text COLLATE "C" NOT NULL,
 	provider text COLLATE "C" NOT NULL,
@@ -194,7 +215,7 @@ CREATE TABLE eduai.budget_reservation (
 	bound_usd numeric NOT NULL,
 	reserved_at timestamptz NOT NULL,
 	dispatcher bigint NOT NULL,
-	PRIMARY KEY (tenant_id, task_id, attempt)
+	PRIMARY KEY (tenant_id, task_id, attempt, hedge)
 ) WITH (
 	autovacuum_vacuum_scale_factor = 0,
 	autovacuum_vacuum_threshold = 5000,

@@ -12,8 +12,8 @@ CREATE OR REPLACE FUNCTION eduai.enqueue(
 	AS 'MODULE_PATHNAME', 'eduai_enqueue' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.enqueue(text, jsonb, text, timestamptz, bigint[], text, int, interval, text, jsonb, text, text, text, timestamptz) IS
 'Adds a task in the caller''s transaction and returns its id; nothing is sent before that transaction commits, and nothing at all when it rolls back.
-task_type: chat, image_generation, transcription, embeddings, analysis, custom, or one of define_task_type(). payload: the provider''s request in OpenAI''s shape for the type, an object of at most eduai.max_payload_size. priority: critical, high, normal or low. run_at: not before. depends_on: ids of tasks that must end first (metadata.on_parent_failure: fail, run or wait). unique_key: while a task with it is not final, its id is returned. max_attempts, timeout (per attempt): instead of the type''s. user_id: the learner it is about; a result then appends ai_feedback_given to the learner''s stream unless metadata.follow_up is false. on_refusal: error raises, defer accepts and runs when allowed, skip returns NULL. on_result: a function (eduai.task_status) returns void, run as the calling role in the commit that records the result; its error is recorded on the task and undoes only its own work. idempotency_key: for 24 h the same id whatever the state. expires_at: ends the task when it has not started.
-Errors: UE003 queue full, UE004 nothing serves the type and model, UE006 idempotency key with other content, UE011 without preload, UE012 tenant, 22023 bad input, 54000 payload too large, 42883 unknown on_result. Role: eduai_app. Example: SELECT eduai.enqueue(''chat'', ''{"messages": [{"role": "user", "content": "Hello"}]}'');';
+task_type: chat, image_generation, transcription, embeddings, analysis, custom, or one of define_task_type(). payload: the provider''s request in OpenAI''s shape for the type, an object of at most eduai.max_payload_size. priority: critical, high, normal or low. run_at: not before. depends_on: ids of tasks that must end first (metadata.on_parent_failure: fail, run or wait). unique_key: while a task with it is not final, its id is returned. max_attempts, timeout (per attempt): instead of the type''s. user_id: the learner it is about; a result then appends ai_feedback_given to the learner''s stream unless metadata.follow_up is false. metadata.sensitive: true, for the whole payload, or an array of the payload''s keys that are stored sealed, as the result is, in a task with a user_id where eduai.key_store is set. on_refusal: error raises, defer accepts and runs when allowed, skip returns NULL. on_result: a function (eduai.task_status) returns void, run as the calling role in the commit that records the result; its error is recorded on the task and undoes only its own work. idempotency_key: for 24 h the same id whatever the state. expires_at: ends the task when it has not started.
+Errors: UE003 queue full, UE007 a consent is missing (eduai.require_consent), 55000 the payload must be sealed and cannot be, UE004 nothing serves the type and model, UE006 idempotency key with other content, UE011 without preload, UE012 tenant, 22023 bad input, 54000 payload too large, 42883 unknown on_result. Role: eduai_app. Example: SELECT eduai.enqueue(''chat'', ''{"messages": [{"role": "user", "content": "Hello"}]}'');';
 
 CREATE OR REPLACE FUNCTION eduai.enqueue_batch(
 	task_type text, payloads jsonb[], priority text DEFAULT 'normal',
@@ -26,7 +26,7 @@ COMMENT ON FUNCTION eduai.enqueue_batch(text, jsonb[], text, text[], text[], jso
 CREATE OR REPLACE FUNCTION eduai.get_task(task_id bigint) RETURNS SETOF eduai.task_status
 	AS 'MODULE_PATHNAME', 'eduai_get_task' LANGUAGE C VOLATILE STRICT ROWS 1 PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.get_task(bigint) IS
-'A task of the session''s tenant as it stands, also a finished one while it is kept; no row when unknown. Role: eduai_app, eduai_worker. Example: SELECT * FROM eduai.get_task(42);';
+'A task of the session''s tenant as it stands, also a finished one while it is kept; no row when unknown. progress is what its worker said last ({current, total, message, text}); of one that streams, text is what has come so far. Role: eduai_app, eduai_worker. Example: SELECT * FROM eduai.get_task(42);';
 
 CREATE OR REPLACE FUNCTION eduai.get_tasks(task_ids bigint[]) RETURNS SETOF eduai.task_status
 	AS 'MODULE_PATHNAME', 'eduai_get_tasks' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
@@ -97,7 +97,8 @@ COMMENT ON FUNCTION eduai.pools() IS
 'All pools, built-in and configured. Role: any of eduai''s. Example: SELECT * FROM eduai.pools();';
 
 -- Per tenant: one pass over its living tasks, and one over those that ended in
--- the last hour and the dead ones, through task_end_state.
+-- the last hour and the dead ones, through task_end_state. Not (SELECT current_tenant())
+-- there: the planner has to see which tenant and key it is to know how many there are.
 CREATE OR REPLACE VIEW eduai.queue_status AS
 WITH living AS (
 	SELECT l.task_type, l.priority,
@@ -112,12 +113,15 @@ WITH living AS (
 ), dead AS (
 	SELECT e.task_type, e.priority, pg_catalog.count(*) AS dead
 	FROM eduai.task_end e
-	WHERE e.tenant_id = (SELECT eduai.current_tenant()) AND e.state = 'dead'
+	WHERE e.tenant_id = eduai.current_tenant() AND e.state = 'dead'
+		AND e.ended_key = pg_catalog.hashtextextended('dead ' || eduai.current_tenant(), 0)
 	GROUP BY 1, 2
 ), failed AS (
 	SELECT e.task_type, e.priority, pg_catalog.count(*) AS failed
 	FROM eduai.task_end e
-	WHERE e.tenant_id = (SELECT eduai.current_tenant()) AND e.state IN ('dead', 'uncertain')
+	WHERE e.tenant_id = eduai.current_tenant() AND e.state IN ('dead', 'uncertain')
+		AND e.ended_key IN (pg_catalog.hashtextextended('dead ' || eduai.current_tenant(), 0),
+			pg_catalog.hashtextextended('uncertain ' || eduai.current_tenant(), 0))
 		AND e.finished_at > pg_catalog.statement_timestamp() - interval '1 hour'
 	GROUP BY 1, 2
 ), completed AS (
@@ -130,7 +134,8 @@ WITH living AS (
 	CROSS JOIN LATERAL (SELECT
 		1000 * pg_catalog.date_part('epoch', e.started_at - e.run_at) AS wait_ms,
 		1000 * pg_catalog.date_part('epoch', e.finished_at - e.started_at) AS run_ms) t
-	WHERE e.tenant_id = (SELECT eduai.current_tenant()) AND e.state = 'completed'
+	WHERE e.tenant_id = eduai.current_tenant() AND e.state = 'completed'
+		AND e.ended_key = pg_catalog.hashtextextended('completed ' || eduai.current_tenant(), 0)
 		AND e.finished_at > pg_catalog.statement_timestamp() - interval '1 hour'
 	GROUP BY 1, 2
 )
@@ -162,7 +167,9 @@ SELECT e.task_id, e.task_type,
 	e.state, e.attempt, e.error, r.user_id, r.payload, r.metadata, r.enqueued_at, e.finished_at
 FROM eduai.task_end e
 JOIN eduai.task_request r ON r.tenant_id = e.tenant_id AND r.task_id = e.task_id
-WHERE e.tenant_id = (SELECT eduai.current_tenant()) AND e.state IN ('dead', 'uncertain');
+WHERE e.tenant_id = eduai.current_tenant() AND e.state IN ('dead', 'uncertain')
+	AND e.ended_key IN (pg_catalog.hashtextextended('dead ' || eduai.current_tenant(), 0),
+		pg_catalog.hashtextextended('uncertain ' || eduai.current_tenant(), 0));
 COMMENT ON VIEW eduai.dead_letter IS
 'The tenant''s tasks that failed for good (dead) or wait for a person (uncertain), with every attempt''s error; eduai.retry_task() takes one back.';
 
@@ -348,6 +355,12 @@ CREATE OR REPLACE FUNCTION eduai.append_output(task_id bigint, attempt int, delt
 COMMENT ON FUNCTION eduai.append_output(bigint, int, text) IS
 'Adds text, at most 1 MB, to what the running attempt of a task has written, for readers of eduai.task_output(). It is not the result: eduai.complete_task() gives that. Takes effect at once, and stays when the transaction rolls back: it is in shared memory, gone after a restart of the server. Errors: UE009 when the attempt does not run (its lease was lost, or the task was cancelled or has ended), UE011 without preload, UE012 tenant, 54000 too long. Role: eduai_worker. Example: SELECT eduai.append_output(42, 1, ''Once upon '');';
 
+CREATE OR REPLACE FUNCTION eduai.shown_progress(tenant_id text, task_id bigint, state text, attempt int, progress jsonb)
+	RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'eduai_shown_progress' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION eduai.shown_progress(text, bigint, text, int, jsonb) IS
+'The progress of a task as get_task(), get_tasks() and wait_task() show it: while it runs and has given text (streamed answers, append_output()), "text" is what it has given so far, all of it, unless its worker has set a text of its own or the beginning had to give room (eduai.output_buffer). For eduai itself. Role: none. Example: SELECT eduai.shown_progress(''default'', 42, ''running'', 1, NULL);';
+
 CREATE OR REPLACE FUNCTION eduai.forget_output(after_task bigint) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_forget_output' LANGUAGE C STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.forget_output(bigint) IS
@@ -359,7 +372,8 @@ CREATE OR REPLACE FUNCTION eduai.test_append_output(task_id bigint, attempt int,
 COMMENT ON FUNCTION eduai.test_append_output(bigint, int, bytea) IS
 'For tests: adds bytes to what an attempt has written, as the dispatcher does, whether or not it runs. Errors: 55000 unless eduai.test_mode is on. Role: superuser. Example: SELECT eduai.test_append_output(42, 1, ''\xc3'');';
 
-REVOKE ALL ON FUNCTION eduai.task_output(bigint, int, interval), eduai.append_output(bigint, int, text),
+REVOKE ALL ON FUNCTION eduai.shown_progress(text, bigint, text, int, jsonb),
+	eduai.task_output(bigint, int, interval), eduai.append_output(bigint, int, text),
 	eduai.forget_output(bigint), eduai.test_append_output(bigint, int, bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.task_output(bigint, int, interval) TO eduai_app;
 GRANT EXECUTE ON FUNCTION eduai.append_output(bigint, int, text) TO eduai_worker;

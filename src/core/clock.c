@@ -51,14 +51,18 @@ eduai_core_mono_us(void)
 	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+int64
+eduai_core_test_offset_us(void)
+{
+	if (unlikely(eduai_core_test_mode) && wall_offset != NULL)
+		return (int64) pg_atomic_read_u64(wall_offset);
+	return 0;
+}
+
 TimestampTz
 eduai_core_now(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (unlikely(eduai_core_test_mode) && wall_offset != NULL)
-		now += (int64) pg_atomic_read_u64(wall_offset);
-	return now;
+	return GetCurrentTimestamp() + eduai_core_test_offset_us();
 }
 
 uint64

@@ -16,6 +16,9 @@ extern void eduai_core_clock_init(void);
 extern int64 eduai_core_mono_us(void);
 extern TimestampTz eduai_core_now(void);
 
+/* What a test has added to the wall clock; 0 without eduai.test_mode. */
+extern int64 eduai_core_test_offset_us(void);
+
 /* A random uint64 from the backend's own generator, seeded strongly once. */
 extern uint64 eduai_core_random(void);
 extern double eduai_core_random_unit(void); /* [0, 1) */

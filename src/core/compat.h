@@ -11,8 +11,11 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "utils/acl.h"
 #include "utils/regproc.h"
@@ -36,6 +39,53 @@ eduai_my_proc_number(void)
 #endif
 }
 
+/* PG17 renamed it: the search path is looked at with what else names depend on. */
+#if PG_VERSION_NUM >= 170000
+static inline bool
+eduai_search_path_matches(SearchPathMatcher *path)
+{
+	return path != NULL && SearchPathMatchesCurrentEnvironment(path);
+}
+#else
+static inline bool
+eduai_search_path_matches(OverrideSearchPath *path)
+{
+	return path != NULL && OverrideSearchPathMatchesCurrent(path);
+}
+#endif
+
+/* PG17 put the virtual transaction id together. */
+static inline LocalTransactionId
+eduai_my_lxid(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* PG16: the fields of table statistics lost their prefix. */
+static inline Oid
+eduai_table_stats_relid(const PgStat_TableStatus *stats)
+{
+#if PG_VERSION_NUM >= 160000
+	return stats->id;
+#else
+	return stats->t_id;
+#endif
+}
+
+static inline bool
+eduai_table_stats_shared(const PgStat_TableStatus *stats)
+{
+#if PG_VERSION_NUM >= 160000
+	return stats->shared;
+#else
+	return stats->t_shared;
+#endif
+}
+
 /* PG17: a wait event set belongs to a resource owner, not a memory context. */
 static inline WaitEventSet *
 eduai_create_wait_event_set(int nevents)
@@ -55,6 +105,16 @@ eduai_proc_aclcheck(Oid function, Oid role)
 	return object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE);
 #else
 	return pg_proc_aclcheck(function, role, ACL_EXECUTE);
+#endif
+}
+
+static inline bool
+eduai_owns_table(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, role);
+#else
+	return pg_class_ownercheck(relid, role);
 #endif
 }
 

@@ -18,17 +18,19 @@
 void
 eduai_core_table_find(EduaiTable *table)
 {
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
+	Oid schema;
 
-	if (schema == table->schema)
+	if (installation == table->installation)
 		return;
+	schema = eduai_core_schema();
 	table->relid = get_relname_relid(table->name, schema);
 	table->index = get_relname_relid(table->index_name, schema);
 	if (!OidIsValid(table->relid) || !OidIsValid(table->index))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("table \"eduai.%s\" or its index \"%s\" does not exist", table->name,
 							   table->index_name)));
-	table->schema = schema;
+	table->installation = installation;
 }
 
 static void

@@ -27,7 +27,7 @@ typedef struct EduaiTable
 {
 	const char *name;
 	const char *index_name;
-	Oid schema; /* of the extension when the oids were found */
+	Oid installation; /* when the oids were found */
 	Oid relid;
 	Oid index;
 } EduaiTable;

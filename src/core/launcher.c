@@ -4,7 +4,8 @@
  * It is connected to no database and reads only the shared catalog
  * pg_database.  It wakes when a worker it started ends (the postmaster signals
  * it), when start_workers() or CREATE EXTENSION commits, on SIGHUP, and for a
- * slow sweep that finds databases copied from a template.
+ * slow sweep that finds databases copied from a template.  It also runs what
+ * rooms have registered as its tasks.
  *
  * A worker that fails is started again after a second.  A database that has
  * no extension is looked at again every minute.
@@ -36,6 +37,11 @@
 #define RETRY_FAILED_MS   1000
 #define RETRY_ABSENT_MS   60000
 #define COMPLAIN_EVERY_MS 60000
+
+#define MAX_TASKS 8
+
+static const EduaiLauncherTask *tasks[MAX_TASKS];
+static int ntasks = 0;
 
 static BackgroundWorkerHandle *handles[EDUAI_MAX_DATABASES][EDUAI_WORKER_KINDS];
 
@@ -260,6 +266,35 @@ serve_all(void)
 	return next;
 }
 
+void
+eduai_core_launcher_task_register(const EduaiLauncherTask *task)
+{
+	if (ntasks == MAX_TASKS)
+		elog(FATAL, "too many tasks for the launcher");
+	tasks[ntasks++] = task;
+}
+
+void
+eduai_core_launcher_wake(void)
+{
+	if (eduai_core_worker_shared != NULL)
+		eduai_core_worker_set_latch(eduai_core_worker_shared->launcher_proc);
+}
+
+/* returns ms until one of them wants to be called again, at most "next" */
+static long
+run_tasks(long next)
+{
+	for (int i = 0; i < ntasks; i++)
+	{
+		long wish = tasks[i]->run();
+
+		if (wish >= 0)
+			next = Min(next, wish);
+	}
+	return next;
+}
+
 static void
 launcher_exit(int code, Datum arg)
 {
@@ -305,6 +340,7 @@ eduai_core_launcher_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		next = serve_all();
 		MemoryContextSwitchTo(context);
+		next = run_tasks(next);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, next,

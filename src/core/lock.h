@@ -90,6 +90,10 @@ typedef enum EduaiLockClass
 	EDUAI_LOCK_RUNNING = 0xED20,      /* loading the attempts that run, session level */
 	EDUAI_LOCK_POOL = 0xED21,         /* changing a pool's numbers */
 	EDUAI_LOCK_GRAPH = 0xED22,        /* adding to a tenant's dependencies */
+	EDUAI_LOCK_CONSENT = 0xED23,    /* a learner's consent to a purpose, being given or withdrawn */
+	EDUAI_LOCK_ACCESS_LOG = 0xED40, /* adding to the access log's chains */
+	EDUAI_LOCK_MAINTENANCE = 0xED41, /* running a maintenance job, session level */
+	EDUAI_LOCK_ANONYMISE = 0xED42,   /* anonymising a tenant's events */
 } EduaiLockClass;
 
 /* Hash of a tenant and a name, the key of a lock. */

@@ -1,5 +1,6 @@
 /*
- * master_key.c: reading eduai.master_key_file; see master_key.h.
+ * master_key.c: reading eduai.master_key_file, or what eduai.master_key_command
+ * prints; see master_key.h.
  *
  * The file must not travel with what it protects: not in the data directory,
  * which base backups copy, and readable by nobody else.  What is checked is
@@ -12,6 +13,9 @@
  *
  * A file that cannot be used leaves no key behind: whoever takes the file away
  * takes the keys away.  Old keys and buffers are overwritten.
+ *
+ * A command is run once per process and again after some minutes, as nobody
+ * tells when it would print something else; rotation asks again at once.
  */
 #include "postgres.h"
 
@@ -23,15 +27,21 @@
 #include <unistd.h>
 
 #include "common/base64.h"
+#include "core/clock.h"
+#include "core/command.h"
 #include "core/master_key.h"
+#include "core/outside.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
 #define MAX_FILE_BYTES 8192
 #define BASE64_LENGTH  44 /* of 32 bytes */
 #define YOUNG_SECONDS  2
+#define COMMAND_US     (5 * 60 * INT64CONST(1000000)) /* until it is asked again */
 
 static char *master_key_file = NULL;
+static char *master_key_command = NULL;
+static int command_timeout_ms = 10000;
 
 static struct
 {
@@ -39,12 +49,16 @@ static struct
 	MasterKey keys[MAX_MASTER_KEYS];
 	char path[MAXPGPATH];
 	struct stat status;
-	bool young; /* was read so soon after it changed that it may have changed again */
+	char *command; /* that printed them; NULL: the file has them */
+	int64 read_us; /* when it did */
+	bool young;    /* was read so soon after it changed that it may have changed again */
 } known;
 
 static void
 forget(void)
 {
+	if (known.command != NULL)
+		free(known.command);
 	OPENSSL_cleanse(&known, sizeof(known));
 }
 
@@ -66,26 +80,6 @@ is_unchanged(const struct stat *now)
 		   now->st_mtim.tv_nsec == then->st_mtim.tv_nsec &&
 		   now->st_ctim.tv_sec == then->st_ctim.tv_sec &&
 		   now->st_ctim.tv_nsec == then->st_ctim.tv_nsec;
-}
-
-/* By the directories themselves, whatever their names: links and bind mounts lead there, too. */
-static bool
-is_in_data_directory(const char *resolved)
-{
-	char *path = pstrdup(resolved);
-	struct stat data;
-	struct stat above;
-	char *slash;
-
-	if (stat(DataDir, &data) != 0)
-		return true;
-	while ((slash = strrchr(path, '/')) != NULL && slash != path)
-	{
-		*slash = '\0';
-		if (stat(path, &above) != 0 || is_same_file(&above, &data))
-			return true;
-	}
-	return false;
 }
 
 /* A file of root's may be lent to the server's group, as those of TLS keys may. */
@@ -219,7 +213,7 @@ load(const char *resolved)
 	struct stat status;
 	char *error;
 
-	if (is_in_data_directory(resolved))
+	if (eduai_core_in_data_directory(resolved))
 		return pstrdup("the master key file is in the data directory, which backups copy");
 	error = read_checked(resolved, buffer, &status);
 	if (error == NULL)
@@ -234,10 +228,56 @@ load(const char *resolved)
 	return error;
 }
 
+static bool
+is_set(const char *setting)
+{
+	return setting != NULL && *setting != '\0';
+}
+
 bool
 eduai_core_master_key_configured(void)
 {
-	return master_key_file != NULL && *master_key_file != '\0';
+	return is_set(master_key_file) || is_set(master_key_command);
+}
+
+static char *
+ask_command(void)
+{
+	char buffer[MAX_FILE_BYTES + 1];
+	size_t length = 0;
+	char *error = eduai_core_command_output(master_key_command, buffer, sizeof(buffer), &length,
+											command_timeout_ms);
+
+	if (error == NULL && strlen(buffer) != length)
+		error = pstrdup("the command printed a zero byte");
+	if (error == NULL)
+		error = read_lines(buffer);
+	OPENSSL_cleanse(buffer, sizeof(buffer));
+	if (error == NULL)
+	{
+		known.command = strdup(master_key_command);
+		known.read_us = eduai_core_mono_us();
+	}
+	return error ? psprintf("eduai.master_key_command: %s", error) : NULL;
+}
+
+static int
+keys_of_command(char **error)
+{
+	if (known.n > 0 && known.command != NULL && strcmp(known.command, master_key_command) == 0 &&
+		eduai_core_mono_us() - known.read_us < COMMAND_US)
+		return known.n;
+	forget();
+	*error = ask_command();
+	if (*error != NULL)
+		forget();
+	return known.n;
+}
+
+void
+eduai_core_master_key_refresh(void)
+{
+	forget();
 }
 
 int
@@ -251,11 +291,20 @@ eduai_core_master_keys(const MasterKey **keys, char **error)
 	if (!eduai_core_master_key_configured())
 	{
 		forget();
-		*error = pstrdup("eduai.master_key_file is not set");
+		*error = pstrdup("neither eduai.master_key_file nor eduai.master_key_command is set");
 		return 0;
 	}
-	if (known.n > 0 && !known.young && strcmp(known.path, master_key_file) == 0 &&
-		stat(master_key_file, &now) == 0 && is_unchanged(&now))
+	if (is_set(master_key_file) && is_set(master_key_command))
+	{
+		forget();
+		*error = pstrdup("eduai.master_key_file and eduai.master_key_command are both set");
+		return 0;
+	}
+	if (is_set(master_key_command))
+		return keys_of_command(error);
+	if (known.n > 0 && known.command == NULL && !known.young &&
+		strcmp(known.path, master_key_file) == 0 && stat(master_key_file, &now) == 0 &&
+		is_unchanged(&now))
 		return known.n;
 
 	forget();
@@ -288,4 +337,13 @@ eduai_core_master_key_init(void)
 		"of the data directory and readable by the server alone. Empty for "
 		"none: nothing can be sealed.",
 		&master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_path, NULL, NULL);
+	DefineCustomStringVariable(
+		"eduai.master_key_command", "A command that prints the keys of eduai.master_key_file.",
+		"Run by the shell as the server's user, once per process and again after five minutes; "
+		"for keys that a vault or a KMS keeps. Instead of the file.",
+		&master_key_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"eduai.master_key_timeout", "How long eduai.master_key_command may take.",
+		"It is ended then, and what needed its keys fails.", &command_timeout_ms, 10000, 100,
+		600000, PGC_SIGHUP, GUC_SUPERUSER_ONLY | GUC_UNIT_MS, NULL, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /*
- * master_key.h: the keys of eduai.master_key_file, for seal.c alone.
+ * master_key.h: the keys of eduai.master_key_file, or those that
+ * eduai.master_key_command prints, for seal.c alone.
  */
 #ifndef EDUAI_CORE_MASTER_KEY_H
 #define EDUAI_CORE_MASTER_KEY_H
@@ -18,6 +19,8 @@ typedef struct MasterKey
 
 extern void eduai_core_master_key_init(void);
 extern bool eduai_core_master_key_configured(void);
+/* The next call reads them again. */
+extern void eduai_core_master_key_refresh(void);
 
 /*
  * The keys in the order of the file, the current one first, valid until the

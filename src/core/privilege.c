@@ -10,11 +10,13 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "core/privilege.h"
+#include "core/relcache.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -26,8 +28,14 @@
 
 static Oid schema_oid = InvalidOid; /* InvalidOid: to be looked up */
 
-/* pg_extension has no syscache; the schema's oid says when to look again */
-static Oid known_schema = InvalidOid;
+/*
+ * pg_extension has no syscache, and DROP EXTENSION leaves the schema: the oid of
+ * one of the extension's tables stands for it.  InvalidOid: to be looked up.
+ */
+#define MARK "tenant_binding"
+static Oid mark_oid = InvalidOid;
+
+static Oid known_installation = InvalidOid;
 static Oid known_owner = InvalidOid;
 
 static Oid
@@ -70,12 +78,36 @@ eduai_core_schema(void)
 	return schema_oid;
 }
 
+static void
+forget_mark(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid) || relid == mark_oid)
+		mark_oid = InvalidOid;
+}
+
+Oid
+eduai_core_installation(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		eduai_core_relcache_register(forget_mark);
+	registered = true;
+	if (!OidIsValid(mark_oid))
+		mark_oid = get_relname_relid(MARK, eduai_core_schema());
+	if (!OidIsValid(mark_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("extension \"eduai\" does not exist"),
+				 errhint("Run CREATE EXTENSION eduai in this database.")));
+	return mark_oid;
+}
+
 Oid
 eduai_core_owner(void)
 {
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
 
-	if (schema != known_schema)
+	if (installation != known_installation)
 	{
 		Oid owner = extension_owner();
 
@@ -84,7 +116,7 @@ eduai_core_owner(void)
 							errmsg("extension \"eduai\" does not exist"),
 							errhint("Run CREATE EXTENSION eduai in this database.")));
 		known_owner = owner;
-		known_schema = schema;
+		known_installation = installation;
 	}
 	return known_owner;
 }

@@ -40,6 +40,13 @@ extern Oid eduai_core_schema(void);
 extern Oid eduai_core_owner(void);
 
 /*
+ * Another oid for each CREATE EXTENSION, which finds the schema of the last one
+ * still there: what is remembered of the extension's objects is good as long as
+ * this stays.
+ */
+extern Oid eduai_core_installation(void);
+
+/*
  * Switches to "role" for user-supplied code (a reducer, a handler), with
  * SECURITY_RESTRICTED_OPERATION and search_path pg_catalog, pg_temp.
  * Leave with eduai_core_leave().

@@ -121,6 +121,12 @@ current_key(void)
 	return &keys[0];
 }
 
+void
+eduai_core_seal_refresh(void)
+{
+	eduai_core_master_key_refresh();
+}
+
 bool
 eduai_core_seal_configured(void)
 {

@@ -14,9 +14,12 @@
 
 #include "postgres.h"
 
-extern void eduai_core_seal_init(void); /* eduai.master_key_file */
+extern void eduai_core_seal_init(void); /* eduai.master_key_file, eduai.master_key_command */
 
-/* Is a master key file set? */
+/* Reads the master keys again, whatever is known: a command's may have changed. */
+extern void eduai_core_seal_refresh(void);
+
+/* Is a master key file, or a command, set? */
 extern bool eduai_core_seal_configured(void);
 
 /* Why nothing can be sealed now, palloc'd, without path or content; NULL when it can. */

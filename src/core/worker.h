@@ -44,6 +44,20 @@ extern void eduai_core_worker_wake_now(int kind);
  */
 extern void eduai_core_worker_reconfigure_at_commit(int kind);
 
+/*
+ * What the launcher does besides: run() is called whenever it is awake, outside
+ * of transactions, and returns the ms until it wants to be called again, or -1
+ * for when the launcher is woken.  It must not raise.
+ */
+typedef struct EduaiLauncherTask
+{
+	const char *name;
+	long (*run)(void);
+} EduaiLauncherTask;
+
+extern void eduai_core_launcher_task_register(const EduaiLauncherTask *task);
+extern void eduai_core_launcher_wake(void);
+
 /* ---- for the workers themselves ---- */
 
 /* A descriptor to wait for besides the latch (a private epoll set), or -1. */

@@ -6,7 +6,7 @@
  * primary key.  The probe uses the latest snapshot: what the lock waited for
  * may have been committed after a REPEATABLE READ transaction's snapshot.
  *
- * Order within a call: check, room for locks, hooks' before, locks (ids,
+ * Order within a call: check, room for locks, hooks' before, sealing, locks (ids,
  * streams, hooks'), versions, the rows and their note for the order, hooks'
  * after.  Everything that can be refused or can wait comes before the first
  * write.
@@ -22,12 +22,14 @@
 #include "core/json.h"
 #include "core/lock.h"
 #include "core/pause.h"
+#include "core/personal.h"
 #include "events/append.h"
 #include "events/event_type.h"
 #include "events/lock_count.h"
 #include "events/order.h"
 #include "events/position.h"
 #include "events/repeat.h"
+#include "events/sensitive.h"
 #include "events/store.h"
 #include "events/validate.h"
 #include "executor/spi.h"
@@ -133,7 +135,12 @@ find_versions(const EduaiAppendBatch *batch, StreamRuns *streams)
 		names[i] = streams->runs[i].events[0]->stream;
 	eduai_events_last_versions(batch->tenant, names, streams->nruns, versions);
 	for (int i = 0; i < streams->nruns; i++)
+	{
 		streams->runs[i].version = versions[i];
+		/* nothing there: perhaps because its learner was erased */
+		if (versions[i] == 0)
+			eduai_core_personal_check_stream(batch->tenant, names[i]);
+	}
 }
 
 static void
@@ -214,9 +221,12 @@ append_rest(EduaiAppendBatch *batch, const int *repeat, int nnew, const int64 *e
 	return true;
 }
 
-/* What is stored already was checked when it was new. */
+/*
+ * What is stored already was checked when it was new.  clear: the data as they
+ * were given, NULL where nothing was sealed.
+ */
 static void
-check_types(EduaiAppendBatch *batch, const int *repeat)
+check_types(EduaiAppendBatch *batch, const int *repeat, Jsonb *const *clear)
 {
 	EduaiEventsPlace place;
 
@@ -229,7 +239,9 @@ check_types(EduaiAppendBatch *batch, const int *repeat)
 		place.number = i + 1;
 		if (repeat[i] == EDUAI_EVENTS_NEW)
 			event->schema_version =
-				eduai_events_type_check(event->event_type, batch->own ? NULL : event->data);
+				eduai_events_type_check(event->event_type, batch->own ? NULL
+														   : clear    ? clear[i]
+																	  : event->data);
 	}
 	if (batch->nevents > 1)
 		eduai_events_place_pop(&place);
@@ -240,13 +252,15 @@ append_checked(EduaiAppendBatch *batch, const int64 *expected_version, bool hook
 {
 	bool *time_given = complete_events(batch);
 	int *repeat = palloc(sizeof(int) * batch->nevents);
+	Jsonb **clear;
 	int nnew = 0;
 
 	if (hooks)
 		eduai_core_append_before(batch);
+	clear = eduai_events_seal_sensitive(batch);
 	if (!eduai_events_find_repeats(batch, time_given, repeat))
 		return false;
-	check_types(batch, repeat);
+	check_types(batch, repeat, clear);
 	for (int i = 0; i < batch->nevents; i++)
 		nnew += repeat[i] == EDUAI_EVENTS_NEW ? 1 : 0;
 	*inserted = nnew;
@@ -276,6 +290,21 @@ append_with_hooks(EduaiAppendBatch *batch, const int64 *expected_version, int64 
 	return done;
 }
 
+/* Nothing more about a learner who was erased, nor in the stream that bears the name. */
+static void
+check_learners(const EduaiAppendBatch *batch)
+{
+	for (int i = 0; i < batch->nevents; i++)
+	{
+		const EduaiEvent *event = &batch->events[i];
+		bool named = strncmp(event->stream, "learner-", 8) == 0;
+
+		eduai_core_personal_check(batch->tenant, event->user_id);
+		if (named && (event->user_id == NULL || strcmp(event->stream + 8, event->user_id) != 0))
+			eduai_core_personal_check_stream(batch->tenant, event->stream);
+	}
+}
+
 bool
 eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int64 *inserted)
 {
@@ -288,6 +317,7 @@ eduai_events_append(EduaiAppendBatch *batch, const int64 *expected_version, int6
 						errmsg("invalid expected_version %lld", (long long) *expected_version),
 						errhint("Use 0 for a stream that must not exist, NULL for any version.")));
 	eduai_events_check(batch);
+	check_learners(batch);
 	eduai_events_position_prepare();
 	if (!eduai_events_expect_locks(batch))
 		done = false;

@@ -11,10 +11,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "core/clock.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "events/block_write.h"
 #include "events/compact.h"
+#include "events/personal.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -30,6 +33,12 @@ typedef struct Erasure
 	MemoryContext per_block;
 	EduaiSlices emptied; /* streams that lost events; sorted only within a block */
 	int64 removed;
+	EduaiTouched *touched; /* of an erasure in parts; else NULL */
+	int segment;           /* the one at hand, and the next block to look at in it */
+	int block;
+	int64 until_us;
+	bool begun; /* a block was looked at: each part gets further */
+	bool stopped;
 } Erasure;
 
 static EduaiSlice
@@ -71,6 +80,21 @@ note_stream(Erasure *e, const EduaiRecord *record)
 	MemoryContextSwitchTo(old);
 }
 
+/* Whether a blank event has to take the place of an erased one. */
+static bool
+note(Erasure *e, const EduaiRecord *record)
+{
+	MemoryContext old;
+	bool blank;
+
+	if (e->touched == NULL)
+		return false;
+	old = MemoryContextSwitchTo(e->context);
+	blank = eduai_events_touched_note(e->touched, record);
+	MemoryContextSwitchTo(old);
+	return blank;
+}
+
 /* Writes the block without what is erased; in the context per_block. */
 static void
 rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
@@ -79,6 +103,7 @@ rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
 	Datum *ids = palloc(sizeof(Datum) * block->n);
 	int nkept = 0;
 	int nids = 0;
+	int changed = 0;
 	bytea *body = NULL;
 
 	for (int row = 0; row < block->n; row++)
@@ -91,11 +116,20 @@ rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
 			nkept++;
 			continue;
 		}
+		changed++;
+		if (note(e, record))
+		{
+			if (record->id_given)
+				ids[nids++] = UUIDPGetDatum(&block->ids[row]);
+			eduai_events_record_blank(record);
+			nkept++;
+			continue;
+		}
 		if (record->id_given)
 			ids[nids++] = UUIDPGetDatum(&block->ids[row]);
 		note_stream(e, record);
 	}
-	if (nkept == block->n)
+	if (changed == 0)
 		return;
 	if (nkept > 0)
 	{
@@ -106,7 +140,7 @@ rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
 		body = (bytea *) cstring_to_text("");
 	eduai_events_block_replace(e->tenant, segment, number, nkept, body);
 	eduai_events_seen_remove(e->tenant, ids, nids);
-	e->removed += block->n - nkept;
+	e->removed += changed;
 }
 
 /* Whether a block may hold something erased: without putting any record together. */
@@ -145,8 +179,17 @@ static bool
 visit(EduaiBlockReader *reader, const EduaiBlockRow *row, void *arg)
 {
 	Erasure *e = arg;
-	MemoryContext old = MemoryContextSwitchTo(e->per_block);
+	MemoryContext old;
 
+	if (row->segment == e->segment && row->block < e->block)
+		return true;
+	e->stopped = e->begun && eduai_core_mono_us() >= e->until_us;
+	e->segment = row->segment;
+	e->block = row->block;
+	if (e->stopped)
+		return false;
+	e->begun = true;
+	old = MemoryContextSwitchTo(e->per_block);
 	erase_from(e, eduai_events_blocks_here(reader), row->segment, row->block);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(e->per_block);
@@ -190,6 +233,7 @@ forget_streams(Erasure *e)
 		Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
 		EduaiBlockReader *reader = eduai_events_blocks_open(e->tenant, latest);
 
+		CHECK_FOR_INTERRUPTS();
 		if (!visit_stream(e, reader, &e->emptied.values[i], latest, true))
 			eduai_events_directory_remove(e->tenant, &e->emptied.values[i], latest);
 		eduai_events_blocks_close(reader);
@@ -204,7 +248,7 @@ close_dictionary(void *arg)
 }
 
 static void
-erase_as_owner(Erasure *e)
+erase_as_owner(Erasure *e, int from)
 {
 	MemoryContextCallback *callback = palloc(sizeof(MemoryContextCallback));
 	Snapshot snapshot;
@@ -220,7 +264,7 @@ erase_as_owner(Erasure *e)
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	reader = eduai_events_blocks_open(e->tenant, snapshot);
 	if (e->user.length > 0)
-		eduai_events_blocks_visit(reader, 0, visit, e);
+		eduai_events_blocks_visit(reader, from, visit, e);
 	else
 		(void) visit_stream(e, reader, &e->stream, snapshot, false);
 	eduai_events_blocks_close(reader);
@@ -230,7 +274,7 @@ erase_as_owner(Erasure *e)
 }
 
 static int64
-erase(Erasure *e)
+erase(Erasure *e, int from)
 {
 	MemoryContext old = CurrentMemoryContext;
 	EduaiPrivilege saved;
@@ -241,7 +285,7 @@ erase(Erasure *e)
 		AllocSetContextCreate(CurrentMemoryContext, "eduai erasure", ALLOCSET_DEFAULT_SIZES);
 	e->per_block = AllocSetContextCreate(e->context, "eduai block", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(e->context);
-	erase_as_owner(e);
+	erase_as_owner(e, from);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(e->context);
 	SPI_finish();
@@ -255,7 +299,7 @@ eduai_events_block_remove(const char *tenant, const char *stream)
 {
 	Erasure e = {.tenant = tenant, .stream = {stream, (int) strlen(stream)}};
 
-	return erase(&e);
+	return erase(&e, 0);
 }
 
 int64
@@ -264,7 +308,29 @@ eduai_events_block_erase_learner(const char *tenant, const char *user_id)
 	char *stream = psprintf("learner-%s", user_id);
 	Erasure e = {.tenant = tenant,
 				 .user = {user_id, (int) strlen(user_id)},
-				 .stream = {stream, (int) strlen(stream)}};
+				 .stream = {stream, (int) strlen(stream)},
+				 .segment = -1,
+				 .until_us = PG_INT64_MAX};
 
-	return erase(&e);
+	return erase(&e, 0);
+}
+
+int64
+eduai_events_block_erase_part(EduaiPersonalWork *work, EduaiTouched *touched, int *segment,
+							  int *block)
+{
+	char *stream = psprintf("learner-%s", work->user_id);
+	Erasure e = {.tenant = work->tenant,
+				 .user = {work->user_id, (int) strlen(work->user_id)},
+				 .stream = {stream, (int) strlen(stream)},
+				 .touched = touched,
+				 .segment = *segment,
+				 .block = *block,
+				 .until_us = work->until_us};
+	int64 removed = erase(&e, *segment);
+
+	work->more = e.stopped;
+	*segment = e.segment;
+	*block = e.block;
+	return removed;
 }

@@ -248,7 +248,7 @@ eduai_events_blocks_visit(EduaiBlockReader *reader, int segment, EduaiBlockVisit
 typedef struct Cached
 {
 	EduaiDictionary *dictionary;
-	Oid schema;
+	Oid installation;
 	char tenant[NAMEDATALEN];
 } Cached;
 
@@ -280,7 +280,7 @@ eduai_events_blocks_dictionary(int id, void *arg)
 
 	for (int i = 0; i < CACHED; i++)
 		if (cache[i].dictionary != NULL && cache[i].dictionary->id == id &&
-			cache[i].schema == eduai_core_schema() &&
+			cache[i].installation == eduai_core_installation() &&
 			strcmp(cache[i].tenant, reader->tenant_name) == 0)
 			return cache[i].dictionary;
 	body = fetch_dictionary(reader, id);
@@ -293,7 +293,7 @@ eduai_events_blocks_dictionary(int id, void *arg)
 	entry->dictionary = NULL;
 	entry->dictionary =
 		eduai_events_dictionary_open(id, VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), false);
-	entry->schema = eduai_core_schema();
+	entry->installation = eduai_core_installation();
 	strlcpy(entry->tenant, reader->tenant_name, NAMEDATALEN);
 	pfree(body);
 	return entry->dictionary;

@@ -8,6 +8,7 @@
 #include "core/plan.h"
 #include "events/block_write.h"
 #include "events/dictionary.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -63,6 +64,27 @@ eduai_events_block_replace(const char *tenant, int segment, int block, int event
 
 	eduai_core_run_latest(events > 0 ? &update_block : &delete_block, args, NULL);
 	eduai_core_run_latest(&touch_segment, args, NULL);
+}
+
+static EduaiPlan delete_segment = {
+	"WITH gone AS (DELETE FROM eduai.event_block WHERE tenant_id = $1 AND segment = $2"
+	" RETURNING events) SELECT coalesce(sum(events), 0)::bigint FROM gone",
+	2,
+	{TEXTOID, INT4OID}};
+
+static EduaiPlan delete_seen_of = {
+	"DELETE FROM eduai.event_seen WHERE tenant_id = $1 AND segment = $2", 2, {TEXTOID, INT4OID}};
+
+int64
+eduai_events_segment_remove(const char *tenant, int segment)
+{
+	Datum args[] = {CStringGetTextDatum(tenant), Int32GetDatum(segment)};
+	int64 events;
+
+	eduai_core_run_latest(&delete_segment, args, NULL);
+	events = eduai_core_int64(0, 1, 0);
+	eduai_core_run_latest(&delete_seen_of, args, NULL);
+	return events;
 }
 
 /* ---- the directory ---- */
@@ -197,6 +219,164 @@ eduai_events_directory_add(const char *tenant, const EduaiStreamPart *parts, int
 	MemoryContextDelete(per_page);
 }
 
+static EduaiPlan drop_page = {
+	"DELETE FROM eduai.event_stream WHERE tenant_id = $1 AND first_stream = $2",
+	2,
+	{TEXTOID, TEXTOID}};
+static EduaiPlan move_page = {
+	"UPDATE eduai.event_stream SET first_stream = $3 WHERE tenant_id = $1 AND first_stream = $2",
+	3,
+	{TEXTOID, TEXTOID, TEXTOID}};
+
+/* A page that bears a stream's name gets that of its first one left; what lies between goes before it. */
+static void
+rename_page(const char *tenant, text *first, const EduaiSlice *stream, const EduaiSlice *next)
+{
+	EduaiSlice name = {VARDATA_ANY(first), (int) VARSIZE_ANY_EXHDR(first)};
+	Datum args[] = {CStringGetTextDatum(tenant), PointerGetDatum(first), (Datum) 0};
+
+	if (name.length == 0 || eduai_events_slice_compare(&name, stream) != 0)
+		return;
+	if (next == NULL)
+		eduai_core_run_latest(&drop_page, args, NULL);
+	else
+	{
+		args[2] = PointerGetDatum(cstring_to_text_with_len(next->bytes, next->length));
+		eduai_core_run_latest(&move_page, args, NULL);
+	}
+}
+
+/* ---- replacing a segment in the directory ---- */
+
+/* Where a stream ends in a block. */
+typedef struct StreamEnd
+{
+	int segment;
+	int block;
+	int64 last_version;
+} StreamEnd;
+
+static int
+compare_ends(const void *a, const void *b)
+{
+	const StreamEnd *x = a;
+	const StreamEnd *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* The entry without the segment and with the parts; false when nothing is left of it. */
+static bool
+replace_refs(EduaiStreamEntry *entry, int segment, const EduaiStreamPart *parts, int nparts)
+{
+	int nrefs = 0;
+	EduaiStreamRef *refs = entry->refs.bytes ? eduai_events_page_refs(&entry->refs, &nrefs) : NULL;
+	StreamEnd *ends = palloc(sizeof(StreamEnd) * (nrefs + nparts + 1));
+	int64 end = 0;
+	int n = 0;
+
+	for (int i = 0; i < nrefs; i++)
+		if (refs[i].segment != segment)
+			ends[n++] =
+				(StreamEnd){refs[i].segment, refs[i].block, refs[i].first + refs[i].count - 1};
+	for (int i = 0; i < nparts; i++)
+		ends[n++] = (StreamEnd){segment, parts[i].block, parts[i].last_version};
+	if (n == 0)
+		return false;
+	qsort(ends, n, sizeof(StreamEnd), compare_ends);
+	refs = palloc(sizeof(EduaiStreamRef) * n);
+	for (int i = 0; i < n; i++)
+	{
+		if (ends[i].last_version <= end)
+			elog(ERROR, "versions of a stream are out of order in its blocks");
+		refs[i] =
+			(EduaiStreamRef){ends[i].segment, ends[i].block, end + 1, ends[i].last_version - end};
+		end = ends[i].last_version;
+	}
+	entry->refs = eduai_events_page_pack_refs(refs, n);
+	return true;
+}
+
+static int
+count_same(const EduaiStreamPart *parts, int n)
+{
+	int same = n > 0;
+
+	while (same < n && eduai_events_slice_compare(&parts[same].stream, &parts[0].stream) == 0)
+		same++;
+	return same;
+}
+
+/* Merges the streams that lose the segment and the parts, all of the page, into it. */
+static void
+replace_in_page(const char *tenant, const EduaiDirectoryPage *page, int segment,
+				const EduaiSlice *lost, int nlost, const EduaiStreamPart *parts, int nparts)
+{
+	int nold = 0;
+	EduaiStreamEntry *old = page->body ? eduai_events_page_entries(page->body, &nold) : NULL;
+	EduaiStreamEntry *entries = palloc(sizeof(EduaiStreamEntry) * (nold + nparts + 1));
+	int count = 0;
+
+	for (int at = 0; at < nold || nparts > 0;)
+	{
+		EduaiStreamEntry entry;
+		int order = at == nold    ? 1
+					: nparts == 0 ? -1
+								  : eduai_events_slice_compare(&old[at].name, &parts->stream);
+		int same = order >= 0 ? count_same(parts, nparts) : 0;
+		bool touched = same > 0;
+
+		entry = order <= 0 ? old[at++] : (EduaiStreamEntry){parts->stream, {NULL, 0}};
+		while (nlost > 0 && eduai_events_slice_compare(lost, &entry.name) < 0)
+			lost++, nlost--;
+		touched |= nlost > 0 && eduai_events_slice_compare(lost, &entry.name) == 0;
+		if (!touched || replace_refs(&entry, segment, parts, same))
+			entries[count++] = entry;
+		parts += same;
+		nparts -= same;
+	}
+	write_pages(tenant, page, entries, count);
+}
+
+void
+eduai_events_directory_replace(const char *tenant, int segment, const EduaiSlices *streams,
+							   const EduaiStreamPart *parts, int n, Snapshot snapshot)
+{
+	MemoryContext per_page =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai directory", ALLOCSET_DEFAULT_SIZES);
+	int lost = 0;
+	int part = 0;
+
+	while (lost < streams->n || part < n)
+	{
+		MemoryContext old = MemoryContextSwitchTo(per_page);
+		const EduaiSlice *first =
+			part == n            ? &streams->values[lost]
+			: lost == streams->n ? &parts[part].stream
+			: eduai_events_slice_compare(&streams->values[lost], &parts[part].stream) < 0
+				? &streams->values[lost]
+				: &parts[part].stream;
+		EduaiDirectoryPage page = eduai_events_directory_page(tenant, first, snapshot);
+		int lost_end = lost;
+		int part_end = part;
+
+		CHECK_FOR_INTERRUPTS();
+		while (lost_end < streams->n && is_before(&streams->values[lost_end], page.next))
+			lost_end++;
+		while (part_end < n && is_before(&parts[part_end].stream, page.next))
+			part_end++;
+		replace_in_page(tenant, &page, segment, streams->values + lost, lost_end - lost,
+						parts + part, part_end - part);
+		lost = lost_end;
+		part = part_end;
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_page);
+	}
+	MemoryContextDelete(per_page);
+}
+
 void
 eduai_events_directory_remove(const char *tenant, const EduaiSlice *stream, Snapshot snapshot)
 {
@@ -211,8 +391,10 @@ eduai_events_directory_remove(const char *tenant, const EduaiSlice *stream, Snap
 	for (int i = 0; i < n; i++)
 		if (eduai_events_slice_compare(&entries[i].name, stream) != 0)
 			entries[kept++] = entries[i];
-	if (kept < n)
-		write_page(&update_page, tenant, page.first, eduai_events_page_make(entries, kept));
+	if (kept == n)
+		return;
+	write_page(&update_page, tenant, page.first, eduai_events_page_make(entries, kept));
+	rename_page(tenant, page.first, stream, kept > 0 ? &entries[0].name : NULL);
 }
 
 /* ---- dictionaries ---- */

@@ -19,6 +19,9 @@ extern void eduai_events_block_insert(const char *tenant, const EduaiBlockRow *r
 extern void
 eduai_events_block_replace(const char *tenant, int segment, int block, int events, bytea *body);
 
+/* Removes a segment's blocks and the ids that they remember; returns how many events they had. */
+extern int64 eduai_events_segment_remove(const char *tenant, int segment);
+
 /* The versions of a stream that a new block holds. */
 typedef struct EduaiStreamPart
 {
@@ -31,6 +34,15 @@ typedef struct EduaiStreamPart
 /* Adds parts, sorted by stream and then by version, to the directory. */
 extern void eduai_events_directory_add(const char *tenant, const EduaiStreamPart *parts, int n,
 									   Snapshot snapshot);
+
+/*
+ * The same in place of what the directory says of a segment: "streams", sorted,
+ * lose what they have in it.  Refs cover a stream's versions without a gap: the
+ * one after what is lost covers it, too.
+ */
+extern void
+eduai_events_directory_replace(const char *tenant, int segment, const EduaiSlices *streams,
+							   const EduaiStreamPart *parts, int n, Snapshot snapshot);
 
 /* Takes a stream out of the directory. */
 extern void

@@ -202,13 +202,14 @@ take_first_time(const EduaiRun *run, void *arg)
 	return false;
 }
 
-/* When the first event of an order row was recorded. */
+/* When the first event from an order row on was recorded: erased ones left nothing. */
 static TimestampTz
 row_time(Load *load, int row)
 {
 	load->row_time = DT_NOEND;
-	(void) eduai_events_order_read(load->tenant, load->row_starts[row] - 1, load->row_ends[row],
-								   load->snapshot, take_first_time, load);
+	(void) eduai_events_order_read(load->tenant, load->row_starts[row] - 1,
+								   load->row_ends[load->nrows - 1], load->snapshot, take_first_time,
+								   load);
 	return load->row_time;
 }
 
@@ -264,10 +265,16 @@ compare_records(const void *a, const void *b)
 	return x->version < y->version ? -1 : x->version > y->version;
 }
 
+TimestampTz
+eduai_events_remember_after(void)
+{
+	return eduai_core_now() - (int64) dedup_window * USECS_PER_SEC;
+}
+
 static void
 move_events(Load *load)
 {
-	TimestampTz remember = eduai_core_now() - (int64) dedup_window * USECS_PER_SEC;
+	TimestampTz remember = eduai_events_remember_after();
 
 	if (load->n > 0)
 	{
@@ -422,7 +429,7 @@ commit_own(void)
 static void
 forget_ids(void)
 {
-	Datum limit = TimestampTzGetDatum(eduai_core_now() - (int64) dedup_window * USECS_PER_SEC);
+	Datum limit = TimestampTzGetDatum(eduai_events_remember_after());
 	EduaiPrivilege saved;
 
 	begin_own();

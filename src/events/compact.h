@@ -5,7 +5,9 @@
 #define EDUAI_EVENTS_COMPACT_H
 
 #include "postgres.h"
+#include "core/personal.h"
 #include "datatype/timestamp.h"
+#include "events/personal.h"
 
 /* Defines eduai.compact_after and eduai.dedup_window. */
 extern void eduai_events_compact_init(void);
@@ -39,7 +41,19 @@ extern long eduai_events_compact_due(void);
 extern int64 eduai_events_block_remove(const char *tenant, const char *stream);
 extern int64 eduai_events_block_erase_learner(const char *tenant, const char *user_id);
 
+/*
+ * The same for a learner's erasure: from a block of a segment on, one block or
+ * more until work->until_us; *segment and *block become where to go on when
+ * work->more.  Last events of mixed streams become
+ * blank ones (personal.h).
+ */
+extern int64 eduai_events_block_erase_part(EduaiPersonalWork *work, EduaiTouched *touched,
+										   int *segment, int *block);
+
 /* The projector's chore: moves what is due in transactions of its own; see projector.h. */
 extern long eduai_events_compact_due(void);
+
+/* Given ids of events recorded later than this are remembered. */
+extern TimestampTz eduai_events_remember_after(void);
 
 #endif

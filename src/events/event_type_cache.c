@@ -2,8 +2,8 @@
  * event_type_cache.c: what a backend remembers of the registered event types.
  * See event_type_cache.h.
  *
- * One load reads what is small of all registrations: a name that is not in
- * the hash table is then known not to be registered, however many names an
+ * One load reads what is small of all types, the built-in ones too: a name that
+ * is not in the hash table is then known to be of neither, however many names an
  * application makes up.  JSON Schemas are read one by one, when an event of
  * the type is first appended.
  *
@@ -25,6 +25,7 @@
 #include "core/privilege.h"
 #include "core/relcache.h"
 #include "events/event_type_cache.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -105,11 +106,32 @@ drop_cache(TypeCache *old)
 	MemoryContextDelete(old->context);
 }
 
+/* Of the row of load_types(). */
+static void
+load_sensitive(TypeCache *into, EventType *type, uint64 row)
+{
+	Datum *fields;
+	bool *nulls;
+	bool isnull;
+	Datum array = eduai_core_value(row, 4, &isnull);
+
+	type->sensitive = NULL;
+	type->nsensitive = 0;
+	if (isnull)
+		return;
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT, &fields, &nulls,
+					  &type->nsensitive);
+	type->sensitive = MemoryContextAlloc(into->context, sizeof(char *) * (type->nsensitive + 1));
+	for (int i = 0; i < type->nsensitive; i++)
+		type->sensitive[i] =
+			MemoryContextStrdup(into->context, nulls[i] ? "" : TextDatumGetCString(fields[i]));
+}
+
 static void
 load_types(TypeCache *into)
 {
-	static EduaiPlan all = {"SELECT event_type, schema_version, json_schema IS NOT NULL"
-							" FROM eduai.event_type_registration",
+	static EduaiPlan all = {"SELECT event_type, schema_version, json_schema IS NOT NULL,"
+							" nullif(sensitive_fields, '{}') FROM eduai.event_type",
 							0};
 	uint64 n = eduai_core_run_latest(&all, NULL, NULL);
 
@@ -125,6 +147,7 @@ load_types(TypeCache *into)
 		type->schema = NULL;
 		type->steps = NULL;
 		type->nsteps = 0;
+		load_sensitive(into, type, i);
 	}
 }
 

@@ -31,10 +31,12 @@ typedef struct EventType
 	Jsonb *schema;     /* NULL until first needed */
 	UpcastStep *steps; /* by from_version, all below schema_version */
 	int nsteps;
+	char **sensitive; /* keys of data that hold what is sensitive */
+	int nsensitive;
 } EventType;
 
 /*
- * The registered type, or NULL.  The entry is valid until the next call,
+ * The registered or built-in type, or NULL.  The entry is valid until the next call,
  * also of code that this backend runs meanwhile, unless the cache is pinned.
  */
 extern EventType *eduai_events_type_find(const char *text, size_t length);

@@ -11,6 +11,8 @@
 #include "core/hooks.h"
 #include "core/json.h"
 #include "core/lock.h"
+#include "core/personal.h"
+#include "events/personal.h"
 #include "events/append.h"
 #include "events/compact.h"
 #include "events/event_type.h"
@@ -40,6 +42,7 @@ static bool
 is_followed_up(const EduaiTaskResult *result)
 {
 	return result->follow_up && strcmp(result->state, "completed") == 0 &&
+		   !eduai_core_personal_erased(result->tenant, result->user_id) &&
 		   eduai_events_legal_name(result->user_id) &&
 		   eduai_events_legal_name(learner_stream(result));
 }
@@ -149,4 +152,5 @@ eduai_events_init(void)
 	eduai_events_type_init();
 	eduai_events_passed_init();
 	eduai_events_snapshot_init();
+	eduai_events_personal_init();
 }

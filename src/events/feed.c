@@ -239,8 +239,10 @@ filter_arguments(FunctionCallInfo fcinfo, int types, int category)
 Datum
 eduai_read_all(PG_FUNCTION_ARGS)
 {
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	EduaiFeedFilter filter;
 	EduaiFeedView view;
+	EduaiReader reader;
 	char *tenant;
 	int64 scanned;
 	int limit;
@@ -253,9 +255,11 @@ eduai_read_all(PG_FUNCTION_ARGS)
 	filter = filter_arguments(fcinfo, 2, 3);
 	tenant = eduai_core_tenant();
 	InitMaterializedSRF(fcinfo, 0);
+	reader = (EduaiReader){tenant, GetUserId(), result->setResult, result->setDesc};
 	view = eduai_events_feed_open(tenant);
 	(void) eduai_events_feed_read(&view, tenant, PG_GETARG_INT64(0), &filter, limit,
-								  eduai_events_put, fcinfo->resultinfo, &scanned);
+								  eduai_events_put_for_reader, &reader, &scanned);
 	eduai_events_feed_close(&view);
+	eduai_events_note_read(tenant, NULL, fcinfo);
 	return (Datum) 0;
 }

@@ -55,8 +55,7 @@ typedef struct Fetch
 	char *name;
 	int member;
 	int64 limit;
-	Tuplestorestate *store;
-	TupleDesc desc;
+	EduaiReader reader;
 	int64 first; /* positions of the first and last event of this look */
 	int64 last;
 	int64 looked_to; /* how far the last look might go */
@@ -70,8 +69,7 @@ put(const EduaiRecord *record, void *arg)
 	if (fetch->first == 0)
 		fetch->first = record->position;
 	fetch->last = record->position;
-	eduai_events_put_record(fetch->store, fetch->desc, record);
-	return true;
+	return eduai_events_put_for_reader(record, &fetch->reader);
 }
 
 /* What this look adds to what is known of the member. */
@@ -234,8 +232,7 @@ eduai_fetch_events(PG_FUNCTION_ARGS)
 	wait_us = wait_arg(PG_GETARG_INTERVAL_P(3));
 	fetch.tenant = eduai_core_tenant();
 	InitMaterializedSRF(fcinfo, 0);
-	fetch.store = result->setResult;
-	fetch.desc = result->setDesc;
+	fetch.reader = (EduaiReader){fetch.tenant, GetUserId(), result->setResult, result->setDesc};
 	deadline_us = eduai_core_mono_us() + wait_us;
 	each = AllocSetContextCreate(caller, "eduai fetch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(each);
@@ -243,6 +240,7 @@ eduai_fetch_events(PG_FUNCTION_ARGS)
 		MemoryContextReset(each);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(each);
+	eduai_events_note_read(fetch.tenant, NULL, fcinfo);
 	return (Datum) 0;
 }
 

@@ -72,7 +72,7 @@ key_of(EduaiEventsSlot *slot, const char *tenant, const char *stream)
 	const unsigned char *name = (const unsigned char *) stream;
 	int length = strlen(stream);
 	uint64 owner = hash_bytes_extended((const unsigned char *) tenant, strlen(tenant),
-									   ((uint64) slot->database << 32) ^ slot->schema);
+									   ((uint64) slot->database << 32) ^ slot->installation);
 	uint64 generation = pg_atomic_read_u32(&slot->generation);
 
 	return (Key){hash_bytes_extended(name, length, owner ^ heads->seed.low) + generation,

@@ -319,6 +319,9 @@ cut_run(const EduaiRun *run, void *arg)
 	int64 skip = Max(cut->after + 1 - run->position, 0);
 	int64 surplus = Max(run->position + run->count - 1 - cut->through, 0);
 
+	/* positions of erased events */
+	if (run->stream[0] == '\0')
+		return true;
 	if (skip + surplus >= run->count)
 		return true;
 	part.position += skip;

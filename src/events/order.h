@@ -21,7 +21,11 @@ extern void eduai_events_order_note(const EduaiAppendBatch *batch);
 /* Whether this transaction has appended anything that still stands. */
 extern bool eduai_events_order_noted(void);
 
-/* A stretch of consecutive positions and versions. */
+/*
+ * A stretch of consecutive positions and versions.  In a row's bytes, one with
+ * an empty name stands for positions whose events were erased; readers pass
+ * over them.
+ */
 typedef struct EduaiRun
 {
 	int64 position;

@@ -156,14 +156,14 @@ read_list(Oid parent)
 const EduaiPartitionList *
 eduai_events_partitions(void)
 {
-	static Oid known_schema = InvalidOid;
+	static Oid known_installation = InvalidOid;
 	static Oid known_parent = InvalidOid;
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
 
-	if (schema != known_schema)
+	if (installation != known_installation)
 	{
 		known_parent = parent_oid();
-		known_schema = schema;
+		known_installation = installation;
 		list_parent = InvalidOid;
 	}
 	if (list_lacks)
@@ -347,6 +347,13 @@ eduai_events_partition_make(TimestampTz at)
 		psprintf("ALTER TABLE eduai.%s ADD PRIMARY KEY (tenant_id, stream, version)", name));
 	run_utility(
 		psprintf("CREATE UNIQUE INDEX %s_event_id ON eduai.%s (event_id, tenant_id)", name, name));
+	/* as the parent's: LIKE does not say it (sql/privacy/schema.sql) */
+	run_utility(psprintf("ALTER TABLE eduai.%s ALTER COLUMN stream SET STATISTICS 0,"
+						 " ALTER COLUMN user_id SET STATISTICS 0,"
+						 " ALTER COLUMN session_id SET STATISTICS 0,"
+						 " ALTER COLUMN data SET STATISTICS 0,"
+						 " ALTER COLUMN metadata SET STATISTICS 0",
+						 name));
 	/* without a policy: it is read through the parent, whose policy counts */
 	run_utility(psprintf("ALTER TABLE eduai.%s ENABLE ROW LEVEL SECURITY", name));
 	run_utility(psprintf("ALTER TABLE eduai.event ATTACH PARTITION eduai.%s FOR VALUES FROM ('%s')"

@@ -81,16 +81,16 @@ static EduaiEventsSlot *
 started_slot(void)
 {
 	EduaiEventsSlot *slot = eduai_events_slot();
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
 	EduaiPrivilege saved;
 	int64 durable;
 
-	if (slot->started && slot->drawn && slot->schema == schema)
+	if (slot->started && slot->drawn && slot->installation == installation)
 		return slot;
 	eduai_core_enter(&saved);
 	durable = read_durable(sequence_oid());
 	eduai_core_leave(&saved);
-	if (slot->started && slot->schema == schema)
+	if (slot->started && slot->installation == installation)
 	{
 		if (follow(slot, durable))
 			eduai_events_standby_note();
@@ -98,11 +98,11 @@ started_slot(void)
 	}
 	SpinLockAcquire(&slot->mutex);
 	/* nobody drew before it was started, so nobody can be passed over */
-	if (!slot->started || slot->schema != schema)
+	if (!slot->started || slot->installation != installation)
 	{
 		slot->next = Max(slot->next, durable + 1);
 		slot->reserved = slot->next - 1;
-		slot->schema = schema;
+		slot->installation = installation;
 		slot->started = true;
 		slot->drawn = false;
 		pg_atomic_write_u64(&slot->newest_started, 0);

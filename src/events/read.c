@@ -7,13 +7,16 @@
  */
 #include "postgres.h"
 
+#include "core/personal.h"
 #include "core/tenant.h"
 #include "events/block.h"
+#include "events/block_codec.h"
 #include "events/read.h"
 #include "events/store.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -76,15 +79,6 @@ eduai_events_version(const char *tenant, const char *stream, Snapshot snapshot)
 
 /* ---- SQL ---- */
 
-bool
-eduai_events_put(const EduaiRecord *record, void *arg)
-{
-	ReturnSetInfo *result = arg;
-
-	eduai_events_put_record(result->setResult, result->setDesc, record);
-	return true;
-}
-
 int
 eduai_events_page_size(int32 max_count)
 {
@@ -111,20 +105,37 @@ stream_argument(FunctionCallInfo fcinfo)
 	return stream;
 }
 
+void
+eduai_events_note_read(const char *tenant, const char *stream, FunctionCallInfo fcinfo)
+{
+	const ReturnSetInfo *result = (const ReturnSetInfo *) fcinfo->resultinfo;
+	const char *user_id = NULL;
+	EduaiSlice user;
+
+	if (stream != NULL && eduai_events_user_of_stream(cstring_to_text(stream), &user))
+		user_id = pnstrdup(user.bytes, user.length);
+	eduai_core_personal_note(tenant, user_id, stream ? "events" : "feed",
+							 tuplestore_tuple_count(result->setResult), GetUserId());
+}
+
 /* read_stream(stream, from_version, max_count, backward) returns setof event_record */
 Datum
 eduai_read_stream(PG_FUNCTION_ARGS)
 {
 	char *stream = stream_argument(fcinfo);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool backward = PG_GETARG_BOOL(3);
 	int limit = eduai_events_page_size(PG_GETARG_INT32(2));
 	char *tenant = eduai_core_tenant();
+	EduaiReader reader;
 	int64 end = PG_ARGISNULL(1) ? (backward ? PG_INT64_MAX : 1) : PG_GETARG_INT64(1);
 
 	InitMaterializedSRF(fcinfo, 0);
+	reader = (EduaiReader){tenant, GetUserId(), result->setResult, result->setDesc};
 	eduai_events_read_stream(tenant, stream, backward ? 1 : end, backward ? end : PG_INT64_MAX,
-							 backward, limit, GetActiveSnapshot(), eduai_events_put,
-							 fcinfo->resultinfo);
+							 backward, limit, GetActiveSnapshot(), eduai_events_put_for_reader,
+							 &reader);
+	eduai_events_note_read(tenant, stream, fcinfo);
 	return (Datum) 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 #include "events/record.h"
+#include "fmgr.h"
 #include "utils/snapshot.h"
 
 /* A page small enough to hold in memory, large enough to be worth a call. */
@@ -22,7 +23,7 @@ extern void eduai_events_read_stream(const char *tenant, const char *stream, int
 /* The stream's last version in the snapshot, 0 without one. */
 extern int64 eduai_events_version(const char *tenant, const char *stream, Snapshot snapshot);
 
-/* A sink that adds the record to the result of a set-returning function; arg: its ReturnSetInfo. */
-extern bool eduai_events_put(const EduaiRecord *record, void *arg);
+/* Notes for the access log how many rows this call returns, of a stream or (NULL) of the feed. */
+extern void eduai_events_note_read(const char *tenant, const char *stream, FunctionCallInfo fcinfo);
 
 #endif

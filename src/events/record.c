@@ -3,8 +3,10 @@
  */
 #include "postgres.h"
 
+#include "core/personal.h"
 #include "events/event_type.h"
 #include "events/record.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -63,12 +65,17 @@ eduai_events_record_keep(EduaiRecord *copy, const EduaiRecord *record, Size *siz
 	return chunk;
 }
 
-void
-eduai_events_put_record(Tuplestorestate *store, TupleDesc desc, const EduaiRecord *record)
+static Jsonb *
+current_data(const EduaiRecord *record)
 {
-	Jsonb *data =
-		eduai_events_upcast(VARDATA_ANY(record->event_type), VARSIZE_ANY_EXHDR(record->event_type),
-							record->schema_version, record->data);
+	return eduai_events_upcast(VARDATA_ANY(record->event_type),
+							   VARSIZE_ANY_EXHDR(record->event_type), record->schema_version,
+							   record->data);
+}
+
+static void
+put(Tuplestorestate *store, TupleDesc desc, const EduaiRecord *record, const Jsonb *data)
+{
 	Datum values[RECORD_COLUMNS] = {
 		[RECORD_POSITION] = Int64GetDatum(record->position),
 		[RECORD_EVENT_ID] = UUIDPGetDatum(&record->event_id),
@@ -89,4 +96,24 @@ eduai_events_put_record(Tuplestorestate *store, TupleDesc desc, const EduaiRecor
 	};
 
 	tuplestore_putvalues(store, desc, values, nulls);
+}
+
+void
+eduai_events_put_record(Tuplestorestate *store, TupleDesc desc, const EduaiRecord *record)
+{
+	put(store, desc, record, current_data(record));
+}
+
+bool
+eduai_events_put_for_reader(const EduaiRecord *record, void *arg)
+{
+	const EduaiReader *reader = arg;
+	const Jsonb *data = current_data(record);
+
+	if (record->user_id != NULL && eduai_core_personal_sealed(data))
+		data = eduai_core_personal_reveal(reader->tenant, text_to_cstring(record->user_id), data,
+										  psprintf("event:%s", text_to_cstring(record->event_type)),
+										  reader->role);
+	put(reader->store, reader->desc, record, data);
+	return true;
 }

@@ -51,4 +51,16 @@ extern void *eduai_events_record_keep(EduaiRecord *copy, const EduaiRecord *reco
 extern void
 eduai_events_put_record(Tuplestorestate *store, TupleDesc desc, const EduaiRecord *record);
 
+/* Who reads, for what is sealed. */
+typedef struct EduaiReader
+{
+	const char *tenant;
+	Oid role; /* that called, not the owner */
+	Tuplestorestate *store;
+	TupleDesc desc;
+} EduaiReader;
+
+/* The same with sealed values as the role may see them; an EduaiRecordSink, arg an EduaiReader. */
+extern bool eduai_events_put_for_reader(const EduaiRecord *record, void *arg);
+
 #endif

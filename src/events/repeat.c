@@ -12,6 +12,7 @@
 #include "core/lock.h"
 #include "events/block.h"
 #include "events/repeat.h"
+#include "events/sensitive.h"
 #include "events/store.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -63,15 +64,28 @@ same_json(const Jsonb *a, const Jsonb *b)
 	return compareJsonbContainers((JsonbContainer *) &a->root, (JsonbContainer *) &b->root) == 0;
 }
 
+/*
+ * Sealed twice, the same data give the same bytes; what was stored before its
+ * field became sensitive, or under a key that is gone, is compared in clear.
+ */
+static bool
+same_data(const char *tenant, const EduaiEvent *event, const EduaiEvent *first)
+{
+	if (same_json(event->data, first->data))
+		return true;
+	return same_json(eduai_events_in_clear(tenant, event->user_id, event->event_type, event->data),
+					 eduai_events_in_clear(tenant, event->user_id, event->event_type, first->data));
+}
+
 /* The first column in which two events differ, or NULL. */
 static const char *
-difference(const EduaiEvent *event, bool time_given, const EduaiEvent *first)
+difference(const char *tenant, const EduaiEvent *event, bool time_given, const EduaiEvent *first)
 {
 	if (!same_text(event->stream, first->stream))
 		return "stream";
 	if (!same_text(event->event_type, first->event_type))
 		return "event_type";
-	if (!same_json(event->data, first->data))
+	if (!same_data(tenant, event, first))
 		return "data";
 	if (!same_text(event->user_id, first->user_id))
 		return "user_id";
@@ -85,9 +99,9 @@ difference(const EduaiEvent *event, bool time_given, const EduaiEvent *first)
 }
 
 static void
-require_same(const EduaiEvent *event, bool time_given, const EduaiEvent *first)
+require_same(const char *tenant, const EduaiEvent *event, bool time_given, const EduaiEvent *first)
 {
-	const char *column = difference(event, time_given, first);
+	const char *column = difference(tenant, event, time_given, first);
 
 	if (column == NULL)
 		return;
@@ -161,7 +175,7 @@ match_each_other(EduaiAppendBatch *batch, const bool *time_given, const Given *g
 			first = i;
 		else
 		{
-			require_same(&batch->events[given[i].index], time_given[given[i].index],
+			require_same(batch->tenant, &batch->events[given[i].index], time_given[given[i].index],
 						 &batch->events[given[first].index]);
 			repeat[given[i].index] = given[first].index;
 		}
@@ -196,7 +210,7 @@ match_record(const EduaiRecord *record, void *arg)
 	int index = find_given(search->given, search->n, &stored.event_id);
 	EduaiEvent *event = &search->batch->events[index];
 
-	require_same(event, search->time_given[index], &stored);
+	require_same(search->batch->tenant, event, search->time_given[index], &stored);
 	event->version = stored.version;
 	event->occurred_at = stored.occurred_at;
 	event->recorded_at = stored.recorded_at;

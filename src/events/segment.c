@@ -330,6 +330,20 @@ next_segment(const char *tenant, Snapshot snapshot)
 	return segment;
 }
 
+static void
+begin_segment(Segment *s, int64 first_position, int64 last_position)
+{
+	s->row.first_position = first_position;
+	s->row.last_position = last_position;
+	for (int i = 0; i < s->n; i++)
+		s->row.recorded_through = i == 0 ? s->records[i].recorded_at
+										 : Max(s->row.recorded_through, s->records[i].recorded_at);
+	s->parts = palloc(sizeof(EduaiStreamPart) * s->n);
+	s->block_of = palloc(sizeof(int) * s->n);
+	s->per_block =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai block", ALLOCSET_DEFAULT_SIZES);
+}
+
 void
 eduai_events_segment_write(const char *tenant, const EduaiRecord *records, int n,
 						   int64 first_position, int64 last_position, TimestampTz remember,
@@ -338,18 +352,89 @@ eduai_events_segment_write(const char *tenant, const EduaiRecord *records, int n
 	Segment s = {.tenant = tenant, .records = records, .n = n, .snapshot = snapshot};
 
 	s.row.segment = next_segment(tenant, snapshot);
-	s.row.first_position = first_position;
-	s.row.last_position = last_position;
-	for (int i = 0; i < n; i++)
-		s.row.recorded_through =
-			i == 0 ? records[i].recorded_at : Max(s.row.recorded_through, records[i].recorded_at);
-	s.parts = palloc(sizeof(EduaiStreamPart) * n);
-	s.block_of = palloc(sizeof(int) * n);
-	s.per_block =
-		AllocSetContextCreate(CurrentMemoryContext, "eduai block", ALLOCSET_DEFAULT_SIZES);
+	begin_segment(&s, first_position, last_position);
 	choose_dictionary(&s);
 	choose_target(&s);
 	write_blocks(&s);
 	eduai_events_directory_add(tenant, s.parts, s.nparts, snapshot);
 	remember_ids(&s, remember);
+}
+
+void
+eduai_events_segment_replace(const char *tenant, const EduaiBlockRow *was,
+							 const EduaiRecord *records, int n, const EduaiSlices *streams,
+							 TimestampTz remember, Snapshot snapshot)
+{
+	Segment s = {.tenant = tenant, .records = records, .n = n, .snapshot = snapshot};
+
+	s.row.segment = was->segment;
+	eduai_events_segment_remove(tenant, was->segment);
+	begin_segment(&s, was->first_position, was->last_position);
+	/* times may have become coarser: the segment is as old as it was */
+	s.row.recorded_through = was->recorded_through;
+	use_dictionary(&s, eduai_events_dictionary_newest(tenant));
+	choose_target(&s);
+	write_blocks(&s);
+	eduai_events_directory_replace(tenant, was->segment, streams, s.parts, s.nparts, snapshot);
+	remember_ids(&s, remember);
+}
+
+/* ---- reading a segment back ---- */
+
+typedef struct Loading
+{
+	const char *tenant;
+	EduaiBlockRow *row;
+	EduaiRecord *records;
+	int n;
+	int room;
+	MemoryContext context;
+	MemoryContext per_block;
+} Loading;
+
+static bool
+load_block(EduaiBlockReader *reader, const EduaiBlockRow *row, void *arg)
+{
+	Loading *l = arg;
+	MemoryContext old;
+	EduaiBlock *block;
+
+	if (row->segment != l->row->segment)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	*l->row = *row;
+	old = MemoryContextSwitchTo(l->per_block);
+	block = eduai_events_blocks_here(reader);
+	while (block != NULL && l->n + block->n > l->room)
+	{
+		l->room *= 2;
+		l->records = repalloc_huge(l->records, sizeof(EduaiRecord) * l->room);
+	}
+	for (int i = 0; block != NULL && i < block->n; i++)
+	{
+		EduaiRecord record;
+		Size size;
+
+		eduai_events_block_record(block, l->tenant, i, &record);
+		MemoryContextSwitchTo(l->context);
+		(void) eduai_events_record_keep(&l->records[l->n++], &record, &size);
+		MemoryContextSwitchTo(l->per_block);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(l->per_block);
+	return true;
+}
+
+EduaiRecord *
+eduai_events_segment_load(EduaiBlockReader *reader, const char *tenant, EduaiBlockRow *row, int *n)
+{
+	Loading l = {.tenant = tenant, .row = row, .room = 1024, .context = CurrentMemoryContext};
+
+	l.records = palloc(sizeof(EduaiRecord) * l.room);
+	l.per_block =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai block", ALLOCSET_DEFAULT_SIZES);
+	eduai_events_blocks_visit(reader, row->segment, load_block, &l);
+	MemoryContextDelete(l.per_block);
+	*n = l.n;
+	return l.records;
 }

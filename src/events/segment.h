@@ -6,6 +6,7 @@
 #define EDUAI_EVENTS_SEGMENT_H
 
 #include "postgres.h"
+#include "events/block_table.h"
 #include "events/record.h"
 #include "utils/snapshot.h"
 
@@ -18,5 +19,23 @@
 extern void eduai_events_segment_write(const char *tenant, const EduaiRecord *records, int n,
 									   int64 first_position, int64 last_position,
 									   TimestampTz remember, Snapshot snapshot);
+
+/*
+ * The events of a segment, in the order of their streams and versions, in the
+ * current context; "row" names the segment and becomes its last block's row.
+ */
+extern EduaiRecord *
+eduai_events_segment_load(EduaiBlockReader *reader, const char *tenant, EduaiBlockRow *row, int *n);
+
+/*
+ * Puts other events in a segment's place, sorted, at positions of its own; "was"
+ * is a row of it.  streams are those that it had, sorted: what they have
+ * elsewhere stays, a stream that has nothing left is not named any more.  As
+ * eduai_events_segment_write().
+ */
+extern void
+eduai_events_segment_replace(const char *tenant, const EduaiBlockRow *was,
+							 const EduaiRecord *records, int n, const EduaiSlices *streams,
+							 TimestampTz remember, Snapshot snapshot);
 
 #endif

@@ -93,7 +93,7 @@ free_dropped(void)
 		if (slot->database == database)
 		{
 			slot->database = InvalidOid;
-			slot->schema = InvalidOid;
+			slot->installation = InvalidOid;
 			slot->started = false;
 			slot->drawn = false;
 			slot->next = 0;

@@ -22,14 +22,14 @@ typedef struct EduaiEventsSlot
 {
 	Oid database; /* InvalidOid: free; changes under the lock */
 
-	slock_t mutex;  /* guards what follows, to "reserved", and the flights of this database */
-	Oid schema;     /* of the extension that was counted: another one starts anew */
-	bool started;   /* next and reserved are known */
-	bool drawn;     /* positions were drawn since then */
-	int64 next;     /* the next position to draw */
-	bool reserving; /* the sequence is being moved: it is ahead of "reserved" */
-	int64 reserved; /* positions up to here are durable: never drawn again after a crash */
-	int oldest;     /* flights in the order of their draws, or EDUAI_EVENTS_NOBODY */
+	slock_t mutex;    /* guards what follows, to "reserved", and the flights of this database */
+	Oid installation; /* that was counted: another one starts anew */
+	bool started;     /* next and reserved are known */
+	bool drawn;       /* positions were drawn since then */
+	int64 next;       /* the next position to draw */
+	bool reserving;   /* the sequence is being moved: it is ahead of "reserved" */
+	int64 reserved;   /* positions up to here are durable: never drawn again after a crash */
+	int oldest;       /* flights in the order of their draws, or EDUAI_EVENTS_NOBODY */
 	int youngest;
 
 	ConditionVariable moved;         /* a range was settled: the mark may have moved */

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "core/clock.h"
 #include "core/lock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
@@ -159,6 +160,7 @@ eduai_save_snapshot(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("save_snapshot()");
 	check_schema_version(schema_version);
 	tenant = eduai_core_tenant();
+	eduai_core_personal_check_stream(tenant, stream);
 	eduai_core_enter(&saved);
 	SPI_connect();
 	event = event_at(tenant, stream, version, GetActiveSnapshot());
@@ -196,5 +198,6 @@ eduai_load_snapshot(PG_FUNCTION_ARGS)
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);
+	eduai_events_note_read(tenant, stream, fcinfo);
 	return (Datum) 0;
 }

@@ -11,6 +11,7 @@
 #include "gateway/analysis.h"
 #include "gateway/attachments.h"
 #include "gateway/parents.h"
+#include "gateway/redact.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -19,8 +20,6 @@
 #include "utils/memutils.h"
 
 #define MOST_RAW_BYTES (1024 * 1024) /* of a body that a result keeps on request */
-
-#define MIN_SECRET_BYTES 16
 
 typedef struct Kind
 {
@@ -98,27 +97,6 @@ eduai_gateway_outcome_new(GatewayCall *call)
 
 /* ---- messages ---- */
 
-/* Every occurrence of the key in "text", which has no zero byte to end at, becomes "[key]". */
-static char *
-without_key(const char *text, size_t length, const char *key, size_t *clean_length)
-{
-	size_t key_length = strlen(key);
-	StringInfoData clean;
-	const char *found;
-
-	initStringInfo(&clean);
-	while ((found = memmem(text, length, key, key_length)) != NULL)
-	{
-		appendBinaryStringInfo(&clean, text, found - text);
-		appendStringInfoString(&clean, "[key]");
-		length -= found + key_length - text;
-		text = found + key_length;
-	}
-	appendBinaryStringInfo(&clean, text, length);
-	*clean_length = clean.len;
-	return clean.data;
-}
-
 /* Providers echo what they refuse. */
 static char *
 scrubbed(char *message, const char *key)
@@ -127,26 +105,34 @@ scrubbed(char *message, const char *key)
 
 	if (key == NULL || strlen(key) < 4 || strstr(message, key) == NULL)
 		return message;
-	return without_key(message, strlen(message), key, &length);
+	return eduai_gateway_redact(message, strlen(message), key, &length);
 }
 
-/*
- * A debugging proxy, or a provider that means ill, could have the key anywhere
- * in its answer: none of it gets further.  Short keys are no secrets ("none",
- * "ollama"), and words.
- */
+/* What it has of the key in so many bytes; escaped ones are found in the result. */
 static WireResponse
 without_echo(const WireResponse *response, const char *key)
 {
 	WireResponse clean = *response;
 
-	if (key == NULL || strlen(key) < MIN_SECRET_BYTES)
+	if (!eduai_gateway_is_secret(key))
 		return clean;
 	if (memmem(response->body, response->body_length, key, strlen(key)) != NULL)
-		clean.body = without_key(response->body, response->body_length, key, &clean.body_length);
+		clean.body =
+			eduai_gateway_redact(response->body, response->body_length, key, &clean.body_length);
 	if (response->request_id != NULL && strstr(response->request_id, key) != NULL)
 		clean.request_id = NULL;
 	return clean;
+}
+
+/* What an escape hid from without_echo(). */
+static void
+without_key(CallOutcome *outcome, const char *key)
+{
+	if (!eduai_gateway_is_secret(key))
+		return;
+	outcome->result = eduai_gateway_redact_json(outcome->result, key);
+	if (outcome->model != NULL)
+		outcome->model = scrubbed(outcome->model, key);
 }
 
 /* One line: control characters become spaces. */
@@ -388,6 +374,7 @@ read_response(GatewayCall *call, const WireResponse *response, int64 now_unix, C
 		eduai_gateway_analysis_check(call, outcome);
 	if (outcome->verdict == CALL_COMPLETED && !call->health_check)
 		add_raw(call, response, outcome);
+	without_key(outcome, provider->api_key);
 	/* what was used was paid for, whatever became of the answer */
 	given = outcome->cost_usd;
 	outcome->cost_usd = given != NULL ? given : eduai_gateway_cost(call->instance, outcome);

@@ -27,6 +27,8 @@ read_usage(const Jsonb *body, CallOutcome *outcome)
 
 	outcome->tokens_cached = eduai_gateway_count(usage, "cache_read_input_tokens");
 	outcome->tokens_cache_write = eduai_gateway_count(usage, "cache_creation_input_tokens");
+	outcome->tokens_cache_write_1h = eduai_gateway_count(
+		eduai_core_json_child(usage, "cache_creation"), "ephemeral_1h_input_tokens");
 	outcome->tokens_in = eduai_gateway_count(usage, "input_tokens") + outcome->tokens_cached +
 						 outcome->tokens_cache_write;
 	outcome->tokens_out = eduai_gateway_count(usage, "output_tokens");

@@ -59,6 +59,12 @@ extern void eduai_gateway_balance_sent(BalanceStats *stats, int64 now_us);
 extern void
 eduai_gateway_balance_observe(BalanceStats *stats, const BalanceSample *sample, int64 now_us);
 
+/*
+ * A call was given up after so long without a word: it would have taken longer.
+ * Never lowers a time, and is neither a success nor a failure.
+ */
+extern void eduai_gateway_balance_gave_up(BalanceStats *stats, int64 waited_us, int64 now_us);
+
 /* What is to be sent. */
 typedef struct BalanceRequest
 {

@@ -194,6 +194,25 @@ eduai_gateway_balance_observe(BalanceStats *stats, const BalanceSample *sample, 
 		learn_failure(stats, sample);
 }
 
+void
+eduai_gateway_balance_gave_up(BalanceStats *stats, int64 waited_us, int64 now_us)
+{
+	BalanceSample sample = {.first_byte_us = waited_us, .duration_us = waited_us};
+
+	if (stats->samples > 0 && waited_us <= stats->response_us)
+		return;
+	if (stats->samples == 0)
+	{
+		stats->observed_us = now_us;
+		learn_shape(stats, &sample);
+		stats->samples = 1;
+		stats->response_us = waited_us;
+		return;
+	}
+	learn_peak(stats, &sample, 0);
+	stats->response_us = towards(stats->response_us, waited_us, RESPONSE_GAIN);
+}
+
 /* ---- judging ---- */
 
 /* The time of a call at the best of those that are known; a second where none is. */

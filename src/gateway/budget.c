@@ -237,6 +237,7 @@ eduai_gateway_budget_reserve(const BudgetAsk *ask, BudgetAnswer *answer)
 	BudgetReservation r = {.subject = subject_of(ask),
 						   .task_id = ask->task_id,
 						   .attempt = ask->attempt,
+						   .hedge = ask->hedge,
 						   .instance = ask->instance->name,
 						   .model = ask->instance->model,
 						   .bound_usd = ask->bound_usd,
@@ -320,15 +321,17 @@ take_reservations(const BudgetCall *calls, int n, BudgetReservation **rows, int 
 {
 	static EduaiPlan take = {
 		"DELETE FROM eduai.budget_reservation r "
-		"USING unnest($1, $2, $3) WITH ORDINALITY c (tenant_id, task_id, attempt, n) "
+		"USING unnest($1, $2, $3, $4) WITH ORDINALITY c (tenant_id, task_id, attempt, hedge, n) "
 		"WHERE r.tenant_id = c.tenant_id AND r.task_id = c.task_id AND r.attempt = c.attempt "
+		"AND r.hedge = c.hedge "
 		"RETURNING c.n, r.user_id, r.task_type, r.provider, r.bound_usd, r.reserved_at",
-		3,
-		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
+		4,
+		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, BOOLARRAYOID}};
 	char **tenants = palloc(sizeof(char *) * n);
 	int64 *ids = palloc(sizeof(int64) * n);
 	int32 *attempts = palloc(sizeof(int32) * n);
-	Datum args[3];
+	Datum *hedges = palloc(sizeof(Datum) * n);
+	Datum args[4];
 	bool isnull;
 	int found;
 
@@ -337,10 +340,12 @@ take_reservations(const BudgetCall *calls, int n, BudgetReservation **rows, int 
 		tenants[i] = (char *) calls[i].tenant;
 		ids[i] = calls[i].task_id;
 		attempts[i] = calls[i].attempt;
+		hedges[i] = BoolGetDatum(calls[i].hedge);
 	}
 	args[0] = eduai_core_text_array(tenants, n);
 	args[1] = eduai_core_int8_array(ids, NULL, n);
 	args[2] = eduai_core_int4_array(attempts, NULL, n);
+	args[3] = eduai_core_datum_array(hedges, NULL, n, BOOLOID);
 	found = (int) eduai_core_run(&take, args, NULL);
 	*rows = palloc0(sizeof(BudgetReservation) * Max(found, 1));
 	*which = palloc(sizeof(int) * Max(found, 1));
@@ -377,19 +382,25 @@ eduai_gateway_budget_settle(BudgetCall *calls, int n)
 	eduai_gateway_budget_write_sums();
 }
 
-/* what nobody will end: its dispatcher died, and its task does not run */
+/*
+ * What nobody will end: its dispatcher died, and its task does not run.  Second
+ * calls of attempts have a record of their own that is followed (hedge.h).
+ */
 static int
 find_forgotten(BudgetCall **calls)
 {
 	static EduaiPlan select = {
-		"SELECT r.tenant_id, r.task_id, r.attempt FROM eduai.budget_reservation r "
+		"SELECT r.tenant_id, r.task_id, r.attempt, r.hedge FROM eduai.budget_reservation r "
 		"WHERE r.dispatcher <> $1 AND NOT EXISTS (SELECT FROM eduai.task_live l "
 		"WHERE l.tenant_id = r.tenant_id AND l.task_id = r.task_id AND l.attempt = r.attempt "
-		"AND l.state = 'running') LIMIT " CppAsString2(FORGOTTEN_BATCH),
+		"AND l.state = 'running') AND NOT (r.hedge AND EXISTS (SELECT FROM eduai.provider_hedge h "
+		"WHERE h.tenant_id = r.tenant_id AND h.task_id = r.task_id AND h.attempt = r.attempt)) "
+		"LIMIT " CppAsString2(FORGOTTEN_BATCH),
 		1,
 		{INT8OID}};
 	Datum args[1] = {Int64GetDatum(eduai_core_worker_epoch())};
 	int n = (int) eduai_core_run(&select, args, NULL);
+	bool isnull;
 
 	*calls = palloc0(sizeof(BudgetCall) * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -397,6 +408,7 @@ find_forgotten(BudgetCall **calls)
 		(*calls)[i].tenant = eduai_core_text(i, 1);
 		(*calls)[i].task_id = eduai_core_int64(i, 2, 0);
 		(*calls)[i].attempt = (int) eduai_core_int64(i, 3, 0);
+		(*calls)[i].hedge = DatumGetBool(eduai_core_value(i, 4, &isnull));
 	}
 	return n;
 }
@@ -405,19 +417,20 @@ static void
 enter_forgotten(const BudgetCall *call)
 {
 	static EduaiPlan insert = {
-		"INSERT INTO eduai.provider_call (tenant_id, task_id, attempt, instance, provider, model, "
-		"user_id, task_type, cost_usd, bound_usd, counted_usd, outcome, code, started_at) "
-		"SELECT tenant_id, task_id, attempt, nullif(instance, ''), nullif(provider, ''), "
+		"INSERT INTO eduai.provider_call (tenant_id, task_id, attempt, hedge, instance, provider, "
+		"model, user_id, task_type, cost_usd, bound_usd, counted_usd, outcome, code, started_at) "
+		"SELECT tenant_id, task_id, attempt, hedge, nullif(instance, ''), nullif(provider, ''), "
 		"nullif(model, ''), user_id, task_type, 0, bound_usd, bound_usd, 'uncertain', "
 		"'uncertain', reserved_at FROM eduai.budget_reservation "
-		"WHERE tenant_id = $1 AND task_id = $2 AND attempt = $3 ON CONFLICT DO NOTHING",
-		3,
-		{TEXTOID, INT8OID, INT4OID}};
-	Datum args[3];
+		"WHERE tenant_id = $1 AND task_id = $2 AND attempt = $3 AND hedge = $4 ON CONFLICT DO NOTHING",
+		4,
+		{TEXTOID, INT8OID, INT4OID, BOOLOID}};
+	Datum args[4];
 
 	args[0] = CStringGetTextDatum(call->tenant);
 	args[1] = Int64GetDatum(call->task_id);
 	args[2] = Int32GetDatum(call->attempt);
+	args[3] = BoolGetDatum(call->hedge);
 	eduai_core_run(&insert, args, NULL);
 }
 

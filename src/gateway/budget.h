@@ -30,6 +30,7 @@ typedef struct BudgetAsk
 	const Instance *instance;
 	int64 task_id;
 	int attempt;
+	bool hedge;                /* the second call of the attempt */
 	Numeric bound_usd;         /* the most it can cost; NULL: unbounded */
 	const char *why_unbounded; /* as cost_bound() said it */
 	bool patient;              /* it waits where others are refused */
@@ -82,6 +83,7 @@ typedef struct BudgetCall
 	const char *tenant;
 	int64 task_id;
 	int attempt;
+	bool hedge;
 	Numeric cost_usd;  /* NULL: nobody knows, the bound counts as spent */
 	Numeric bound_usd; /* set by settle(): what was reserved; NULL: no budget applied */
 } BudgetCall;

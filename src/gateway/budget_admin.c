@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
@@ -140,6 +141,8 @@ eduai_set_budget(PG_FUNCTION_ARGS)
 						errmsg("argument \"%s\" cannot be null", "per")));
 	per = eduai_gateway_budget_check_period(PG_GETARG_INTERVAL_P(2));
 	check_exceeded(on_exceeded);
+	if (!PG_ARGISNULL(1) && strncmp(scope, "user:", 5) == 0)
+		eduai_core_personal_check(tenant, scope + 5);
 	if (!PG_ARGISNULL(1))
 		check_usd(PG_GETARG_NUMERIC(1));
 	args[0] = CStringGetTextDatum(tenant);

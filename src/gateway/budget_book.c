@@ -316,17 +316,18 @@ eduai_gateway_budget_insert(const BudgetReservation *rows, int n)
 {
 	static EduaiPlan insert = {
 		"INSERT INTO eduai.budget_reservation (tenant_id, task_id, attempt, user_id, task_type, "
-		"provider, instance, model, bound_usd, reserved_at, dispatcher) "
-		"SELECT l.*, $11 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) l",
-		11,
+		"provider, instance, model, bound_usd, reserved_at, hedge, dispatcher) "
+		"SELECT l.*, $12 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) l",
+		12,
 		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-		 TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, TIMESTAMPTZARRAYOID, INT8OID}};
+		 TEXTARRAYOID, TEXTARRAYOID, NUMERICARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, INT8OID}};
 	char **texts[6];
 	int64 *ids = palloc(sizeof(int64) * n);
 	int32 *attempts = palloc(sizeof(int32) * n);
 	Datum *bounds = palloc(sizeof(Datum) * n);
 	Datum *times = palloc(sizeof(Datum) * n);
-	Datum args[11];
+	Datum *hedges = palloc(sizeof(Datum) * n);
+	Datum args[12];
 
 	for (int k = 0; k < 6; k++)
 		texts[k] = palloc(sizeof(char *) * n);
@@ -342,6 +343,7 @@ eduai_gateway_budget_insert(const BudgetReservation *rows, int n)
 		attempts[i] = rows[i].attempt;
 		bounds[i] = NumericGetDatum(rows[i].bound_usd);
 		times[i] = TimestampTzGetDatum(rows[i].reserved_at);
+		hedges[i] = BoolGetDatum(rows[i].hedge);
 	}
 	args[0] = eduai_core_text_array(texts[0], n);
 	args[1] = eduai_core_int8_array(ids, NULL, n);
@@ -350,7 +352,8 @@ eduai_gateway_budget_insert(const BudgetReservation *rows, int n)
 		args[2 + k] = eduai_core_text_array(texts[k], n);
 	args[8] = eduai_core_datum_array(bounds, NULL, n, NUMERICOID);
 	args[9] = eduai_core_datum_array(times, NULL, n, TIMESTAMPTZOID);
-	args[10] = Int64GetDatum(eduai_core_worker_epoch());
+	args[10] = eduai_core_datum_array(hedges, NULL, n, BOOLOID);
+	args[11] = Int64GetDatum(eduai_core_worker_epoch());
 	eduai_core_run(&insert, args, NULL);
 	book.touched = true;
 	book.nreservations += n;

@@ -30,6 +30,7 @@ typedef struct BudgetReservation
 	BudgetSubject subject;
 	int64 task_id;
 	int attempt;
+	bool hedge; /* of the second call of the attempt */
 	const char *instance;
 	const char *model;
 	Numeric bound_usd;

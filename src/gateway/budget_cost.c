@@ -266,14 +266,23 @@ price_of(Numeric price, int64 tokens)
 	return tokens < 0 ? NULL : times(price, int64_to_numeric(tokens));
 }
 
+static Numeric
+dearest_input(const Instance *i)
+{
+	Numeric price = dearer(dearer(i->price_input, i->price_cached), i->price_cache_write);
+
+	price = dearer(dearer(price, i->price_cache_write_1h), i->price_audio_input);
+	return dearer(price, i->price_image_input);
+}
+
 /* *why is of the input's when it has no bound, and stays as it is then */
 static Numeric
 tokens_cost(const Instance *instance, int64 in, int64 out, int64 choices, const char **why)
 {
-	Numeric input = price_of(
-		dearer(dearer(instance->price_input, instance->price_cached), instance->price_cache_write),
-		in);
-	Numeric output = price_of(dearer(instance->price_output, instance->price_reasoning), out);
+	Numeric input = price_of(dearest_input(instance), in);
+	Numeric output = price_of(dearer(dearer(instance->price_output, instance->price_reasoning),
+									 instance->price_audio_output),
+							  out);
 
 	if (input == NULL)
 		return NULL;
@@ -367,9 +376,10 @@ image_bound(const Instance *instance, const Jsonb *payload, const char **why)
 static bool
 costs_nothing(const Instance *i)
 {
-	Numeric prices[] = {i->price_input,       i->price_output,    i->price_cached,
-						i->price_cache_write, i->price_reasoning, i->price_image,
-						i->price_audio_second};
+	Numeric prices[] = {i->price_input,        i->price_output,         i->price_cached,
+						i->price_cache_write,  i->price_reasoning,      i->price_image,
+						i->price_audio_second, i->price_cache_write_1h, i->price_audio_input,
+						i->price_image_input,  i->price_audio_output};
 
 	for (size_t k = 0; k < lengthof(prices); k++)
 		if (prices[k] != NULL && !is_zero(prices[k]))

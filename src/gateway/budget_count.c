@@ -214,21 +214,25 @@ read_call(uint64 row, RunningCall *call)
 	call->payload = DatumGetJsonbPCopy(eduai_core_value(row, 8, &isnull));
 	call->metadata = DatumGetJsonbPCopy(eduai_core_value(row, 9, &isnull));
 	call->has_parents = eduai_core_int64(row, 10, 0) > 0;
+	r->hedge = DatumGetBool(eduai_core_value(row, 11, &isnull));
 }
 
 static int
 read_running(RunningCall **calls)
 {
 	static EduaiPlan select = {
-		"SELECT l.tenant_id, l.task_id, l.attempt, l.task_type, r.user_id, l.instance, "
-		"l.started_at, r.payload, r.metadata, coalesce(cardinality(r.depends_on), 0) "
+		"SELECT l.tenant_id, l.task_id, l.attempt, l.task_type, r.user_id, c.instance, "
+		"c.started_at, r.payload, r.metadata, coalesce(cardinality(r.depends_on), 0), c.hedge "
 		"FROM unnest($1, $2, $3) a (tenant_id, task_id, attempt) "
 		"JOIN eduai.task_live l ON l.tenant_id = a.tenant_id AND l.task_id = a.task_id "
 		"AND l.attempt = a.attempt "
 		"JOIN eduai.task_request r ON r.tenant_id = l.tenant_id AND r.task_id = l.task_id "
+		"CROSS JOIN LATERAL (SELECT l.instance, l.started_at, false AS hedge UNION ALL "
+		"SELECT h.instance, h.started_at, true FROM eduai.provider_hedge h "
+		"WHERE h.tenant_id = l.tenant_id AND h.task_id = l.task_id AND h.attempt = l.attempt) c "
 		"WHERE l.state = 'running' AND l.worker = $4 AND NOT EXISTS (SELECT "
 		"FROM eduai.budget_reservation b WHERE b.tenant_id = l.tenant_id "
-		"AND b.task_id = l.task_id AND b.attempt = l.attempt)",
+		"AND b.task_id = l.task_id AND b.attempt = l.attempt AND b.hedge = c.hedge)",
 		4,
 		{TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID}};
 	Unleased *running;

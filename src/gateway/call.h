@@ -46,6 +46,7 @@ typedef struct GatewayCall
 	int64 timeout_ms;          /* of this attempt, all in */
 	int64 tokens;              /* reserved of its instance's limits (stand.h) */
 	bool probe;                /* of its instance's breaker (stand.h) */
+	bool muted;                /* another call of its attempt may speak first: show nothing yet */
 	bool health_check;         /* no task: a GET of the adapter's health_path; payload NULL */
 	struct Instance *instance; /* where it goes; see fleet.h */
 } GatewayCall;
@@ -82,7 +83,12 @@ typedef struct CallOutcome
 	int64 tokens_in;      /* all input tokens, cached ones included */
 	int64 tokens_cached;
 	int64 tokens_cache_write;
+	/* parts of tokens_in that may have prices of their own, apart from the above and from each other */
+	int64 tokens_cache_write_1h; /* of tokens_cache_write: kept for an hour */
+	int64 tokens_audio_in;
+	int64 tokens_image_in;
 	int64 tokens_out;       /* reasoning tokens included */
+	int64 tokens_audio_out; /* the part of it that was sound */
 	int64 tokens_reasoning; /* the part of tokens_out that was not shown */
 	int64 images;           /* pictures in the answer */
 	Numeric price_image;    /* USD for each of them, NULL: the instance's */

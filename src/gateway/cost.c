@@ -37,25 +37,49 @@ eduai_gateway_is_negative(Numeric number)
 											NumericGetDatum(int64_to_numeric(0))));
 }
 
+/* The tokens at their own price, or at that of the whole that they are a part of. */
+static Numeric
+part(Numeric own, Numeric whole, int64 tokens)
+{
+	return times(own != NULL ? own : whole, tokens);
+}
+
+static Numeric
+input_cost(const Instance *i, const CallOutcome *o)
+{
+	int64 cached = Min(o->tokens_cached, o->tokens_in);
+	int64 written = Min(o->tokens_cache_write, o->tokens_in - cached);
+	int64 hour = Min(o->tokens_cache_write_1h, written);
+	int64 plain = o->tokens_in - cached - written;
+	int64 audio = Min(o->tokens_audio_in, plain);
+	int64 pictures = Min(o->tokens_image_in, plain - audio);
+	Numeric write = i->price_cache_write != NULL ? i->price_cache_write : i->price_input;
+	Numeric cost = times(i->price_input, plain - audio - pictures);
+
+	cost = plus(cost, part(i->price_cached, i->price_input, cached));
+	cost = plus(cost, times(write, written - hour));
+	cost = plus(cost, part(i->price_cache_write_1h, write, hour));
+	cost = plus(cost, part(i->price_audio_input, i->price_input, audio));
+	return plus(cost, part(i->price_image_input, i->price_input, pictures));
+}
+
+static Numeric
+output_cost(const Instance *i, const CallOutcome *o)
+{
+	int64 reasoning = Min(o->tokens_reasoning, o->tokens_out);
+	int64 audio = Min(o->tokens_audio_out, o->tokens_out - reasoning);
+	Numeric cost = times(i->price_output, o->tokens_out - reasoning - audio);
+
+	cost = plus(cost, part(i->price_audio_output, i->price_output, audio));
+	return plus(cost, part(i->price_reasoning, i->price_output, reasoning));
+}
+
 Numeric
 eduai_gateway_cost(const Instance *instance, const CallOutcome *outcome)
 {
-	int64 cached = Min(outcome->tokens_cached, outcome->tokens_in);
-	int64 cache_write = Min(outcome->tokens_cache_write, outcome->tokens_in - cached);
-	int64 reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
 	Numeric image = outcome->price_image != NULL ? outcome->price_image : instance->price_image;
-	Numeric cost;
+	Numeric cost = plus(input_cost(instance, outcome), output_cost(instance, outcome));
 
-	cost = times(instance->price_input, outcome->tokens_in - cached - cache_write);
-	cost = plus(cost, times(instance->price_cached ? instance->price_cached : instance->price_input,
-							cached));
-	cost = plus(cost, times(instance->price_cache_write ? instance->price_cache_write
-														: instance->price_input,
-							cache_write));
-	cost = plus(cost, times(instance->price_output, outcome->tokens_out - reasoning));
-	cost = plus(
-		cost, times(instance->price_reasoning ? instance->price_reasoning : instance->price_output,
-					reasoning));
 	/* a division would round; a product with a power of ten does not */
 	cost = product(cost, int64_div_fast_to_numeric(1, 6));
 

@@ -40,7 +40,7 @@ extern bool eduai_gateway_dispatch_sweep_due(void);
 /* They failed: not again at once. */
 extern void eduai_gateway_dispatch_postpone_upkeep(void);
 
-/* A call ended: its instance has room again, and something was learnt of it. */
+/* A call ended: its instance has room again, and something was learnt of it; its pool, too. */
 extern void eduai_gateway_dispatch_leave(const Flight *flight);
 
 #endif

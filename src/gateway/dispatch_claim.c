@@ -12,21 +12,33 @@
 #include "gateway/dispatch.h"
 #include "gateway/dispatch_place.h"
 #include "gateway/gateway.h"
+#include "gateway/hedge.h"
 #include "gateway/route_trace.h"
 #include "gateway/stand.h"
 #include "gateway/transfer.h"
 #include "miscadmin.h"
 #include "queue/claim.h"
+#include "queue/running.h"
 #include "utils/memutils.h"
 
 static MemoryContext claims_context = NULL;
 static Flight *claims = NULL; /* claimed in this transaction */
+
+/* did the provider say that it is too much? */
+static bool
+is_pushback(const CallOutcome *outcome)
+{
+	return outcome->http_status == 429 || outcome->http_status == 503 ||
+		   outcome->http_status == 529;
+}
 
 void
 eduai_gateway_dispatch_leave(const Flight *f)
 {
 	eduai_gateway_stand_leave(f->call.instance, f->call.tokens, f->outcome, eduai_core_mono_us(),
 							  f->call.probe);
+	if (is_pushback(f->outcome))
+		eduai_queue_pool_pushback(f->pool);
 }
 
 /*
@@ -147,6 +159,7 @@ eduai_gateway_dispatch_start_claims(void)
 	{
 		next = f->next;
 		MemoryContextSetParent(f->call.context, TopMemoryContext);
+		eduai_gateway_hedge_watch(f);
 		eduai_gateway_transfer_start(&f->call);
 		n++;
 	}

@@ -86,6 +86,21 @@ give_back(const Placement *p)
 	eduai_gateway_stand_take_back(p->instance, p->tokens, eduai_core_mono_us(), p->probe);
 }
 
+BudgetVerdict
+eduai_gateway_place_reserve(BudgetAsk *ask, const Jsonb *payload, BudgetAnswer *answer)
+{
+	BudgetAudio audio;
+	bool has_audio;
+
+	if (!eduai_gateway_budget_any(ask->tenant, ask->user_id, ask->instance->provider->name,
+								  ask->task_type))
+		return BUDGET_OK;
+	has_audio = eduai_gateway_budget_audio(ask->tenant, payload, &audio);
+	ask->bound_usd = eduai_gateway_cost_bound(ask->instance, ask->task_type, payload,
+											  has_audio ? &audio : NULL, &ask->why_unbounded);
+	return eduai_gateway_budget_reserve(ask, answer);
+}
+
 static BudgetVerdict
 reserve(const Candidate *c, const Instance *instance, BudgetAnswer *answer)
 {
@@ -96,15 +111,8 @@ reserve(const Candidate *c, const Instance *instance, BudgetAnswer *answer)
 					 .task_id = c->task_id,
 					 .attempt = c->attempt,
 					 .patient = eduai_gateway_budget_is_patient(c->metadata)};
-	BudgetAudio audio;
-	bool has_audio;
 
-	if (!eduai_gateway_budget_any(c->tenant, c->user_id, instance->provider->name, c->task_type))
-		return BUDGET_OK;
-	has_audio = eduai_gateway_budget_audio(c->tenant, c->payload, &audio);
-	ask.bound_usd = eduai_gateway_cost_bound(instance, c->task_type, c->payload,
-											 has_audio ? &audio : NULL, &ask.why_unbounded);
-	return eduai_gateway_budget_reserve(&ask, answer);
+	return eduai_gateway_place_reserve(&ask, c->payload, answer);
 }
 
 static void

@@ -5,6 +5,7 @@
 #ifndef EDUAI_GATEWAY_DISPATCH_PLACE_H
 #define EDUAI_GATEWAY_DISPATCH_PLACE_H
 
+#include "gateway/budget.h"
 #include "gateway/route.h"
 #include "queue/claim.h"
 
@@ -31,6 +32,13 @@ extern void eduai_gateway_place_begin(void);
  */
 extern RouteVerdict eduai_gateway_place(void *fleet, const Candidate *candidate, Routing *routing);
 extern void eduai_gateway_unplace(void *fleet, const Candidate *candidate, const char *instance);
+
+/*
+ * Reserves a call for the budgets that apply to it, of which ask says all but
+ * the bound, which is made of what is sent.
+ */
+extern BudgetVerdict
+eduai_gateway_place_reserve(BudgetAsk *ask, const Jsonb *payload, BudgetAnswer *answer);
 
 /* The nth of this transaction. */
 extern const Placement *eduai_gateway_placement(int n);

@@ -29,6 +29,7 @@
 #include "gateway/dispatch.h"
 #include "gateway/gateway.h"
 #include "gateway/health_check.h"
+#include "gateway/hedge.h"
 #include "gateway/record.h"
 #include "gateway/stand.h"
 #include "gateway/transfer.h"
@@ -46,7 +47,7 @@
 #define MAX_TRIES_UNRECORDABLE 5
 #define MAX_LOCKED_IN_TURN     5
 #define REST                   20 /* times as long as a turn took that sent and recorded nothing */
-#define REST_MOST_US           1000
+#define REST_MOST_US           2000
 #define STATS_PERIOD_US        (2 * INT64CONST(1000000))
 #define FORGET_PATIENCE_US     INT64CONST(500000)
 
@@ -126,6 +127,20 @@ dispose(GatewayCall *call)
 	release_fleet(used);
 }
 
+/* The two calls of a hedged attempt go together: they share memory. */
+static void
+dispose_flight(Flight *f)
+{
+	if (f->partner != NULL)
+	{
+		Flight *hedge = f->hedge ? f : f->partner;
+
+		f = hedge->partner;
+		dispose(&hedge->call);
+	}
+	dispose(&f->call);
+}
+
 static void
 append_ended(Flight *f)
 {
@@ -135,14 +150,6 @@ append_ended(Flight *f)
 	else
 		ended_first = f;
 	ended_last = f;
-}
-
-/* did the provider say that it is too much? */
-static bool
-is_pushback(const CallOutcome *outcome)
-{
-	return outcome->http_status == 429 || outcome->http_status == 503 ||
-		   outcome->http_status == 529;
 }
 
 /* takes what the transfers hand back; their slots are free from now on */
@@ -169,8 +176,9 @@ collect(void)
 		f->ended_us = eduai_core_mono_us();
 		f->retry_us = 0;
 		eduai_gateway_dispatch_leave(f);
-		if (is_pushback(outcome))
-			eduai_queue_pool_pushback(f->pool);
+		f = eduai_gateway_hedge_ended(f);
+		if (f == NULL)
+			continue;
 		append_ended(f);
 		n++;
 	}
@@ -222,7 +230,7 @@ settle(Flight **batch, const bool *done, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (done[i])
-			dispose(&batch[i]->call);
+			dispose_flight(batch[i]);
 		else
 			defer(batch[i]);
 	}
@@ -291,6 +299,7 @@ turn_together(Flight **batch, int n, bool *done)
 		if (n > 0)
 			eduai_gateway_record(fleet, batch, n, done);
 		eduai_gateway_dispatch_after_recording();
+		eduai_gateway_hedge_claim(fleet);
 		claim();
 		eduai_gateway_dispatch_after_claiming();
 		EDUAI_PAUSE("turn-before-commit");
@@ -303,18 +312,19 @@ turn_together(Flight **batch, int n, bool *done)
 		if (committed)
 			PG_RE_THROW();
 		roll_back("take a turn");
+		eduai_gateway_hedge_forget();
 		eduai_gateway_dispatch_forget_claims();
 	}
 	PG_END_TRY();
 	return committed;
 }
 
-/* a lock or a full disk says nothing against the outcome: it keeps */
+/* a lock, a full disk or a key store out of order says nothing against the outcome: it keeps */
 static bool
 is_outcomes_fault(int sqlstate)
 {
 	return sqlstate != ERRCODE_LOCK_NOT_AVAILABLE && sqlstate != ERRCODE_T_R_DEADLOCK_DETECTED &&
-		   sqlstate != ERRCODE_DISK_FULL;
+		   sqlstate != ERRCODE_DISK_FULL && sqlstate != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 /* an outcome that cannot be recorded as it is becomes a failure that can */
@@ -357,7 +367,7 @@ record_alone(Flight *f)
 	if (busy)
 		defer(f);
 	else
-		dispose(&f->call);
+		dispose_flight(f);
 	return !locked;
 }
 
@@ -461,7 +471,7 @@ turn(void)
 		record_each(batch, n);
 		claim_alone();
 	}
-	n += eduai_gateway_dispatch_start_claims();
+	n += eduai_gateway_hedge_start() + eduai_gateway_dispatch_start_claims();
 	MemoryContextSwitchTo(turn_context);
 	MemoryContextReset(turn_context);
 	ended_us = eduai_core_mono_us();
@@ -478,6 +488,7 @@ sleep_ms(void)
 	long transfers = eduai_gateway_transfer_timeout_ms();
 
 	next = Min(Min(next, next_forget_us), eduai_gateway_health_check_next_us());
+	next = Min(next, eduai_gateway_hedge_next_us());
 	left = (next - eduai_core_mono_us() + 999) / 1000;
 	left = Max(0, Min(left, 60000));
 	return transfers < 0 ? (long) left : Min((long) left, transfers);
@@ -489,7 +500,7 @@ turn_is_due(void)
 	int64 now = eduai_core_mono_us();
 
 	return now >= eduai_gateway_dispatch_next_upkeep_us() || now >= next_claim_us ||
-		   now >= next_ended_us();
+		   now >= next_ended_us() || now >= eduai_gateway_hedge_next_us();
 }
 
 /* the only look at all tasks, once after a server start: before the planner is pinned to indexes */
@@ -568,6 +579,7 @@ eduai_gateway_dispatch_run(void)
 			next_forget_us = 0;
 		}
 		eduai_gateway_transfer_poll();
+		eduai_gateway_hedge_listen();
 		requested = eduai_core_worker_requested();
 		if (eduai_core_worker_reconfigured())
 		{

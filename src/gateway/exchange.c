@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/seal.h"
 #include "gateway/address.h"
 #include "gateway/deadline.h"
 #include "gateway/exchange.h"
@@ -296,6 +297,20 @@ eduai_gateway_exchange_prepare(Transfer *t)
 	return true;
 }
 
+/*
+ * The key is in the headers.  libcurl's own copy, in the buffer that it sent
+ * them from, is freed without this.
+ */
+static void
+wipe_headers(Transfer *t)
+{
+	for (struct curl_slist *h = t->headers; h != NULL; h = h->next)
+		eduai_core_seal_wipe(h->data);
+	for (int i = 0; i < t->request.nheaders; i++)
+		eduai_core_seal_wipe(t->request.headers[i]);
+	t->request.nheaders = 0;
+}
+
 void
 eduai_gateway_exchange_release(Transfer *t)
 {
@@ -311,6 +326,7 @@ eduai_gateway_exchange_release(Transfer *t)
 	}
 	curl_mime_free(t->mime);
 	t->mime = NULL;
+	wipe_headers(t);
 	curl_slist_free_all(t->headers);
 	t->headers = NULL;
 	free(t->body);

@@ -223,6 +223,10 @@ eduai_gateway_read_prices(Instance *instance)
 	instance->max_output_tokens = int_option(options, "max_output_tokens", 0);
 	instance->price_cached = price_option(options, "price_cached");
 	instance->price_cache_write = price_option(options, "price_cache_write");
+	instance->price_cache_write_1h = price_option(options, "price_cache_write_1h");
+	instance->price_audio_input = price_option(options, "price_audio_input");
+	instance->price_image_input = price_option(options, "price_image_input");
+	instance->price_audio_output = price_option(options, "price_audio_output");
 	instance->price_reasoning = price_option(options, "price_reasoning");
 	instance->price_image = copied(eduai_gateway_dearest_image(options));
 	instance->price_audio_second = price_option(options, "price_audio_second");

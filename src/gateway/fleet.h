@@ -52,12 +52,16 @@ typedef struct Instance
 	int max_concurrent;
 	Numeric price_input; /* USD per million tokens */
 	Numeric price_output;
-	Numeric price_cached;       /* NULL: as price_input */
-	Numeric price_cache_write;  /* NULL: as price_input */
-	Numeric price_reasoning;    /* NULL: as price_output */
-	Numeric price_image;        /* USD a picture, the dearest kind; NULL: nothing */
-	Numeric price_audio_second; /* USD, NULL: nothing */
-	double usd_input;           /* the prices again, for estimates */
+	Numeric price_cached;         /* NULL: as price_input */
+	Numeric price_cache_write;    /* NULL: as price_input */
+	Numeric price_cache_write_1h; /* NULL: as price_cache_write */
+	Numeric price_audio_input;    /* of sound, NULL: as price_input */
+	Numeric price_image_input;    /* of pictures, NULL: as price_input */
+	Numeric price_audio_output;   /* NULL: as price_output */
+	Numeric price_reasoning;      /* NULL: as price_output */
+	Numeric price_image;          /* USD a picture, the dearest kind; NULL: nothing */
+	Numeric price_audio_second;   /* USD, NULL: nothing */
+	double usd_input;             /* the prices again, for estimates */
 	double usd_output;
 	double usd_image;
 	char *embedding_space;   /* NULL: the model's own */

@@ -7,6 +7,7 @@
 #include "gateway/call.h"
 #include "gateway/fleet.h"
 #include "gateway/route.h"
+#include "lib/ilist.h"
 #include "queue/finish.h"
 
 typedef struct Flight
@@ -16,7 +17,13 @@ typedef struct Flight
 	CallOutcome *outcome; /* NULL while it flies */
 	ItemPointerData tid;  /* of the task's row as the claim left it */
 	char *pool;
-	RouteAsk ask; /* as it was routed; its strings live with the call */
+	bool hedge;             /* the second call of its attempt; see hedge.h */
+	bool lost;              /* given up for the other one */
+	struct Flight *partner; /* the other call of its attempt, NULL: none */
+	dlist_node watch_node;  /* among those that may get a second call */
+	bool watched;
+	int64 left_us; /* monotonic, when it left */
+	RouteAsk ask;  /* as it was routed; its strings live with the call */
 	TimestampTz started_at;
 	int tries;      /* to record it */
 	int failures;   /* of those, that the outcome itself caused */

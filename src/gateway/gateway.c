@@ -18,6 +18,8 @@
 #include "gateway/dispatch.h"
 #include "gateway/gateway.h"
 #include "gateway/health_check.h"
+#include "gateway/personal.h"
+#include "gateway/hedge.h"
 #include "gateway/route.h"
 #include "gateway/route_trace.h"
 #include "gateway/stand.h"
@@ -167,6 +169,7 @@ eduai_gateway_init(void)
 	eduai_gateway_health_check_init();
 	eduai_gateway_keyring_init();
 	eduai_gateway_dispatch_settings();
+	eduai_gateway_hedge_init();
 	eduai_gateway_route_init();
 	eduai_gateway_attachments_init();
 	eduai_gateway_trace_init();
@@ -175,5 +178,6 @@ eduai_gateway_init(void)
 	eduai_core_relcache_register(forget_served);
 	eduai_core_enqueue_hook_register(is_served);
 	eduai_gateway_budget_init();
+	eduai_gateway_personal_init();
 	eduai_core_health_register(report);
 }

@@ -1,89 +1,25 @@
 /*
  * headroom.c: rate limits predicted.  See headroom.h.
  *
- * The rolling minute is kept by whole seconds.  A call counts from the
- * beginning of its second to HEADROOM_WINDOW seconds later, which is never
- * less than a minute after it entered: the count may be too high, by what
- * entered in the two seconds before the minute, and is never too low.
+ * The rolling minute is the rate limiter's window: the count may be too high, by
+ * what entered in the two seconds before the minute, and is never too low.
  */
 #include "postgres.h"
 
 #include "gateway/headroom.h"
 
-#define SECOND_US      INT64CONST(1000000)
-#define MASK           (HEADROOM_SECONDS - 1)
 #define MINUTE_MS      INT64CONST(60000)
 #define DAY_MS         (24 * 60 * MINUTE_MS)
 #define FIRST_PAUSE_MS INT64CONST(1000)
 #define LAST_PAUSE_MS  MINUTE_MS
 
-/* ---- buckets ---- */
-
-static int64
-now_second(const Headroom *h, int64 now_us)
-{
-	/* another process may have read the clock a moment later */
-	return Max(now_us / SECOND_US, h->second);
-}
+/* ---- what entered ---- */
 
 static void
-advance(Headroom *h, int64 now_us)
+count(RateWindow *window, int64 n, int64 now_us)
 {
-	int64 second = now_second(h, now_us);
-
-	if (second - h->second >= HEADROOM_SECONDS)
-	{
-		memset(h->calls, 0, sizeof(h->calls));
-		memset(h->tokens, 0, sizeof(h->tokens));
-	}
-	else
-		for (int64 s = h->second + 1; s <= second; s++)
-			h->calls[s & MASK] = h->tokens[s & MASK] = 0;
-	h->second = second;
-}
-
-static int64
-calls_in(const Headroom *h, int64 second)
-{
-	return h->calls[second & MASK];
-}
-
-static int64
-tokens_in(const Headroom *h, int64 second)
-{
-	return h->tokens[second & MASK];
-}
-
-typedef int64 (*Bucket)(const Headroom *h, int64 second);
-
-static int64
-sum(const Headroom *h, Bucket bucket, int64 now_us)
-{
-	int64 first = now_second(h, now_us) - HEADROOM_WINDOW + 1;
-	int64 total = 0;
-
-	for (int64 s = h->second; s >= first; s--)
-		total += bucket(h, s);
-	return total;
-}
-
-/* When the window will hold no more than "most"; now_us: it does not already. */
-static int64
-falls_to(const Headroom *h, Bucket bucket, int64 most, int64 now_us)
-{
-	int64 total = sum(h, bucket, now_us);
-
-	if (most < 0)
-		return INT64_MAX;
-	if (total <= most)
-		return now_us;
-	for (int64 s = now_second(h, now_us) - HEADROOM_WINDOW + 1; s <= h->second; s++)
-	{
-		total -= bucket(h, s);
-		if (total <= most)
-			return (s + HEADROOM_WINDOW) * SECOND_US;
-	}
-	return INT64_MAX; /* not reached: an empty window holds nothing */
+	eduai_ratelimit_window_fit(window, HEADROOM_WINDOW_US, now_us);
+	eduai_ratelimit_window_add(window, now_us, n);
 }
 
 /* ---- the provider's words ---- */
@@ -178,9 +114,11 @@ eduai_gateway_headroom_look(const Headroom *h, const HeadroomRules *rules, int i
 	least = Min(report_share(&h->report_calls, time->now_us),
 				report_share(&h->report_tokens, time->now_us));
 	if (rules->rpm > 0)
-		least = Min(least, share(sum(h, calls_in, time->now_us), rules->rpm));
+		least = Min(least, share(eduai_ratelimit_window_used(&h->calls, time->now_us), rules->rpm));
 	if (rules->tpm > 0)
-		least = Min(least, share(sum(h, tokens_in, time->now_us) + h->reserved, rules->tpm));
+		least =
+			Min(least, share(eduai_ratelimit_window_used(&h->tokens, time->now_us) + h->reserved,
+							 rules->tpm));
 	if (rules->daily_tokens > 0)
 		least = Min(least, share(tokens_of_day(h, time), rules->daily_tokens));
 	return least;
@@ -192,7 +130,7 @@ own_tokens_open_us(const Headroom *h, int64 tpm, int64 tokens, int64 now_us)
 {
 	int64 others = Max(tpm - tokens, 0) - h->reserved;
 
-	return falls_to(h, tokens_in, others, now_us);
+	return eduai_ratelimit_window_falls_to(&h->tokens, others, now_us);
 }
 
 static int64
@@ -219,7 +157,8 @@ eduai_gateway_headroom_opens_us(const Headroom *h, const HeadroomRules *rules, i
 	opens_us = Max(opens_us, refills_to(&h->report_calls, 1, now_us));
 	opens_us = Max(opens_us, refills_to(&h->report_tokens, tokens, now_us));
 	if (rules->rpm > 0)
-		opens_us = Max(opens_us, falls_to(h, calls_in, rules->rpm - 1, now_us));
+		opens_us =
+			Max(opens_us, eduai_ratelimit_window_falls_to(&h->calls, rules->rpm - 1, now_us));
 	if (rules->tpm > 0)
 		opens_us = Max(opens_us, own_tokens_open_us(h, rules->tpm, tokens, now_us));
 	if (rules->daily_tokens > 0)
@@ -235,8 +174,7 @@ eduai_gateway_headroom_reserve(Headroom *h, const HeadroomRules *rules, int in_f
 {
 	if (eduai_gateway_headroom_opens_us(h, rules, in_flight, tokens, time) > time->now_us)
 		return false;
-	advance(h, time->now_us);
-	h->calls[h->second & MASK]++;
+	count(&h->calls, 1, time->now_us);
 	h->reserved += tokens;
 	spend(&h->report_calls, 1);
 	spend(&h->report_tokens, tokens);
@@ -246,18 +184,8 @@ eduai_gateway_headroom_reserve(Headroom *h, const HeadroomRules *rules, int in_f
 void
 eduai_gateway_headroom_take_back(Headroom *h, int64 tokens, const HeadroomTime *time)
 {
-	advance(h, time->now_us);
 	/* entered a moment ago, with those beside it that may be taken back, too */
-	for (int age = 0; age < HEADROOM_WINDOW; age++)
-	{
-		int32 *calls = &h->calls[(h->second - age) & MASK];
-
-		if (*calls > 0)
-		{
-			(*calls)--;
-			break;
-		}
-	}
+	eduai_ratelimit_window_take_back(&h->calls, time->now_us, 1, true);
 	h->reserved = Max(h->reserved - tokens, 0);
 	spend(&h->report_calls, -1);
 	spend(&h->report_tokens, -tokens);
@@ -266,9 +194,9 @@ eduai_gateway_headroom_take_back(Headroom *h, int64 tokens, const HeadroomTime *
 void
 eduai_gateway_headroom_settle(Headroom *h, int64 reserved, int64 used, const HeadroomTime *time)
 {
-	advance(h, time->now_us);
 	h->reserved = Max(h->reserved - reserved, 0);
-	h->tokens[h->second & MASK] += used;
+	if (used > 0)
+		count(&h->tokens, used, time->now_us);
 	if (h->day != time->day)
 	{
 		h->day = time->day;

@@ -15,10 +15,13 @@
 #define EDUAI_GATEWAY_HEADROOM_H
 
 #include "gateway/call.h"
+#include "ratelimit/window.h"
 
-/* Seconds that count: the 60 of a minute begin anywhere in one, and a call leaves a moment late. */
-#define HEADROOM_WINDOW  62
-#define HEADROOM_SECONDS 64 /* kept: a power of two above */
+/*
+ * What a minute counts: a minute, and a second since a call leaves a moment
+ * after it entered.
+ */
+#define HEADROOM_WINDOW_US INT64CONST(61000000)
 
 typedef struct HeadroomRules
 {
@@ -46,10 +49,9 @@ typedef struct HeadroomReport
 
 typedef struct Headroom
 {
-	int64 second;                   /* the latest with a bucket */
-	int32 calls[HEADROOM_SECONDS];  /* that entered, by second */
-	int64 tokens[HEADROOM_SECONDS]; /* of calls that ended, by second */
-	int64 reserved;                 /* tokens of those in flight */
+	RateWindow calls;  /* that entered */
+	RateWindow tokens; /* of calls that ended */
+	int64 reserved;    /* tokens of those in flight */
 	int32 day;
 	int64 day_tokens; /* of calls that ended on that day */
 	HeadroomReport report_calls;

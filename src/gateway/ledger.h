@@ -14,6 +14,7 @@ typedef struct LedgerRow
 	const char *tenant;
 	int64 task_id;
 	int attempt;
+	bool hedge; /* the second call of the attempt */
 	const char *instance;
 	const char *provider;  /* NULL: the instance's */
 	const char *task_type; /* NULL: it and user_id are looked up in the task's request */

@@ -136,3 +136,14 @@ eduai_gateway_line_resolved(Transfer *t)
 	t->host->resolving--;
 	update(t->host);
 }
+
+bool
+eduai_gateway_line_is_same_host(const char *base_url, const char *other)
+{
+	char authority[sizeof(((Host *) NULL)->authority)];
+	char others[sizeof(authority)];
+
+	copy_authority(base_url, authority);
+	copy_authority(other, others);
+	return strcmp(authority, others) == 0;
+}

@@ -26,4 +26,7 @@ extern Transfer *eduai_gateway_line_next(void);
 /* The host's address is known, or the transfer has ended.  Again is harmless. */
 extern void eduai_gateway_line_resolved(Transfer *t);
 
+/* Are these base URLs of one host and port? */
+extern bool eduai_gateway_line_is_same_host(const char *base_url, const char *other);
+
 #endif

@@ -31,6 +31,9 @@ read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 		outcome->model = call->instance->model;
 	if (in == NULL)
 		in = eduai_core_json_child(usage, "input_tokens_details");
+	/* of transcriptions it has another name */
+	if (in == NULL)
+		in = eduai_core_json_child(usage, "input_token_details");
 	if (out == NULL)
 		out = eduai_core_json_child(usage, "output_tokens_details");
 
@@ -41,6 +44,9 @@ read_usage(const GatewayCall *call, const Jsonb *body, CallOutcome *outcome)
 		outcome->tokens_cached = eduai_gateway_count(usage, "prompt_cache_hit_tokens");
 	outcome->tokens_cache_write = eduai_gateway_count(in, "cache_write_tokens");
 	outcome->tokens_reasoning = eduai_gateway_count(out, "reasoning_tokens");
+	outcome->tokens_audio_in = eduai_gateway_count(in, "audio_tokens");
+	outcome->tokens_image_in = eduai_gateway_count(in, "image_tokens");
+	outcome->tokens_audio_out = eduai_gateway_count(out, "audio_tokens");
 	outcome->audio_ms = eduai_gateway_seconds_to_ms(usage, "seconds");
 
 	eduai_gateway_bound_usage(outcome);

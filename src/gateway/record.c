@@ -4,11 +4,13 @@
  * A row per call goes to eduai.provider_call whatever became of the task: an
  * answer that came too late was paid for all the same.
  */
+#include "core/personal.h"
 #include "postgres.h"
 
 #include "core/clock.h"
 #include "gateway/budget.h"
 #include "gateway/attachments.h"
+#include "gateway/hedge.h"
 #include "gateway/ledger.h"
 #include "gateway/record.h"
 #include "gateway/route.h"
@@ -32,9 +34,11 @@ fill_next(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 	o->retry = r->verdict == CALL_RETRY;
 	if (fleet == NULL)
 		return;
-	ask.failures = palloc(sizeof(RouteFailure) * (ask.nfailures + 1));
+	ask.failures = palloc(sizeof(RouteFailure) * (ask.nfailures + 2));
 	for (int i = 0; i < ask.nfailures; i++)
 		ask.failures[i] = f->ask.failures[i];
+	if (o->also_code != NULL)
+		ask.failures[ask.nfailures++] = (RouteFailure){o->also_instance, o->also_code, 0};
 	ask.failures[ask.nfailures++] = (RouteFailure){name, r->code, 0};
 	next = eduai_gateway_route_next(fleet, &ask, name, o->retry, &alone);
 	o->retry = next != NEXT_NOWHERE;
@@ -42,6 +46,20 @@ fill_next(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 	/* another instance need not wait for what this one wishes */
 	if (!alone)
 		o->retry_after_ms = -1;
+}
+
+/* the other call of the attempt */
+static void
+fill_partner(const Flight *f, TaskOutcome *o)
+{
+	const Flight *other = f->partner;
+
+	o->cost_usd = numeric_add_opt_error(o->cost_usd, other->outcome->cost_usd, NULL);
+	if (other->outcome->verdict == CALL_COMPLETED || other->outcome->verdict == CALL_CANCELLED)
+		return;
+	o->also_code = other->outcome->code;
+	o->also_message = other->outcome->message;
+	o->also_instance = other->call.instance->name;
 }
 
 /* what the queue is told; which failures another attempt may mend is decided here */
@@ -64,6 +82,8 @@ fill_outcome(const Fleet *fleet, const Flight *f, TaskOutcome *o)
 	o->cost_usd = r->cost_usd;
 	o->result = r->result;
 	o->retry_after_ms = r->retry_after_ms;
+	if (f->partner != NULL)
+		fill_partner(f, o);
 	o->patience_over = f->tries > 0 && eduai_core_mono_us() - f->ended_us > HANDLER_PATIENCE_US;
 	if (o->end == ATTEMPT_COMPLETED || r->verdict == CALL_FATAL)
 		return;
@@ -89,10 +109,13 @@ fill_ledger(const Flight *f, FinishStatus status, LedgerRow *row)
 	row->tenant = f->call.tenant;
 	row->task_id = f->call.task_id;
 	row->attempt = f->call.attempt;
+	row->hedge = f->hedge;
 	row->instance = f->call.instance->name;
 	row->provider = f->call.instance->provider->name;
 	row->task_type = f->call.task_type;
-	row->user_id = f->call.user_id;
+	/* an answer that comes in after the learner was erased */
+	row->user_id =
+		eduai_core_personal_erased(f->call.tenant, f->call.user_id) ? NULL : f->call.user_id;
 	row->model = r->model ? r->model : f->call.instance->model;
 	row->tokens_in = r->tokens_in;
 	row->tokens_cached = r->tokens_cached;
@@ -134,14 +157,69 @@ put_money(const GatewayCall *call, const BudgetCall *settled, LedgerRow *row)
 			eduai_gateway_cost_bound(call->instance, call->task_type, call->payload, NULL, NULL);
 }
 
+/* Calls that are to be in the ledger, with what their attempts came to. */
+typedef struct Entries
+{
+	LedgerRow *rows;
+	BudgetCall *calls;
+	const Flight **flights;
+	int n;
+	/* second calls of attempts, whose records go */
+	char **tenants;
+	int64 *task_ids;
+	int32 *attempts;
+	int nhedges;
+} Entries;
+
+static void
+begin_entries(Entries *e, int n)
+{
+	e->rows = palloc(sizeof(LedgerRow) * n);
+	e->calls = palloc0(sizeof(BudgetCall) * n);
+	e->flights = palloc(sizeof(Flight *) * n);
+	e->tenants = palloc(sizeof(char *) * n);
+	e->task_ids = palloc(sizeof(int64) * n);
+	e->attempts = palloc(sizeof(int32) * n);
+	e->n = e->nhedges = 0;
+}
+
+static void
+enter(Entries *e, const Flight *f, FinishStatus status)
+{
+	e->calls[e->n] = (BudgetCall){.tenant = f->call.tenant,
+								  .task_id = f->call.task_id,
+								  .attempt = f->call.attempt,
+								  .hedge = f->hedge,
+								  .cost_usd = known_cost(f->outcome)};
+	e->flights[e->n] = f;
+	fill_ledger(f, status, &e->rows[e->n++]);
+	if (!f->hedge)
+		return;
+	e->tenants[e->nhedges] = f->call.tenant;
+	e->task_ids[e->nhedges] = f->call.task_id;
+	e->attempts[e->nhedges++] = f->call.attempt;
+}
+
+static void
+write_entries(Entries *e)
+{
+	if (e->n == 0)
+		return;
+	eduai_gateway_budget_settle(e->calls, e->n);
+	for (int i = 0; i < e->n; i++)
+		put_money(&e->flights[i]->call, &e->calls[i], &e->rows[i]);
+	eduai_gateway_ledger_insert(e->rows, e->n);
+	if (e->nhedges > 0)
+		eduai_gateway_hedge_delete(e->tenants, e->task_ids, e->attempts, e->nhedges);
+}
+
 void
 eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 {
 	TaskOutcome *outcomes = palloc(sizeof(TaskOutcome) * n);
-	LedgerRow *rows = palloc(sizeof(LedgerRow) * n);
-	BudgetCall *calls = palloc0(sizeof(BudgetCall) * n);
-	const Flight **recorded = palloc(sizeof(Flight *) * n);
-	int nrows = 0;
+	Entries entries;
+
+	begin_entries(&entries, 2 * n);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -157,19 +235,14 @@ eduai_gateway_record(const Fleet *fleet, Flight **flights, int n, bool *done)
 		flights[i]->tid = outcomes[i].tid; /* it may have moved */
 		if (!done[i])
 			continue;
-		calls[nrows] = (BudgetCall){.tenant = outcomes[i].tenant,
-									.task_id = outcomes[i].task_id,
-									.attempt = outcomes[i].attempt,
-									.cost_usd = known_cost(flights[i]->outcome)};
-		recorded[nrows] = flights[i];
-		fill_ledger(flights[i], outcomes[i].status, &rows[nrows++]);
+		enter(&entries, flights[i], outcomes[i].status);
+		/* an answer of the other call has no task to go to */
+		if (flights[i]->partner != NULL)
+			enter(&entries, flights[i]->partner,
+				  flights[i]->partner->outcome->verdict == CALL_COMPLETED ? FINISH_STALE
+																		  : FINISH_RECORDED);
 	}
-	if (nrows == 0)
-		return;
-	eduai_gateway_budget_settle(calls, nrows);
-	for (int i = 0; i < nrows; i++)
-		put_money(&recorded[i]->call, &calls[i], &rows[i]);
-	eduai_gateway_ledger_insert(rows, nrows);
+	write_entries(&entries);
 }
 
 static void
@@ -247,6 +320,40 @@ record_all(const Orphan *orphans, int n)
 	eduai_gateway_ledger_insert(rows, nrows);
 }
 
+/* second calls of attempts */
+static int
+record_hedges(void)
+{
+	HedgeRecord *records;
+	int n = eduai_gateway_hedge_take_orphans(ORPHAN_BATCH, &records);
+	LedgerRow *rows = palloc(sizeof(LedgerRow) * Max(n, 1));
+	BudgetCall *calls = palloc0(sizeof(BudgetCall) * Max(n, 1));
+
+	if (n == 0)
+		return 0;
+	for (int i = 0; i < n; i++)
+	{
+		const HedgeRecord *h = &records[i];
+		Orphan orphan = {.tenant = h->tenant,
+						 .task_id = h->task_id,
+						 .attempt = h->attempt,
+						 .instance = h->instance,
+						 .model = h->model,
+						 .started_at = h->started_at};
+
+		calls[i] = (BudgetCall){
+			.tenant = h->tenant, .task_id = h->task_id, .attempt = h->attempt, .hedge = true};
+		fill_orphan_ledger(&orphan, &rows[i]);
+		rows[i].provider = h->provider;
+		rows[i].hedge = true;
+	}
+	eduai_gateway_budget_settle(calls, n);
+	for (int i = 0; i < n; i++)
+		put_money(NULL, &calls[i], &rows[i]);
+	eduai_gateway_ledger_insert(rows, n);
+	return n;
+}
+
 int
 eduai_gateway_record_orphans(void)
 {
@@ -254,7 +361,7 @@ eduai_gateway_record_orphans(void)
 	int n = eduai_queue_orphans(ORPHAN_BATCH, &orphans);
 
 	record_all(orphans, n);
-	return n;
+	return n + record_hedges();
 }
 
 int
@@ -264,5 +371,5 @@ eduai_gateway_record_forgotten(void)
 	int n = eduai_queue_forgotten(ORPHAN_BATCH, &orphans);
 
 	record_all(orphans, n);
-	return n;
+	return n + record_hedges();
 }

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "core/clock.h"
+#include "gateway/redact.h"
 #include "gateway/show.h"
 #include "mb/pg_wchar.h"
 #include "queue/output.h"
@@ -24,7 +25,8 @@ static int64 next_round_us = 0;
 static bool
 is_shown(const GatewayCall *call)
 {
-	return call->task_id > 0 && !call->health_check && strcmp(call->task_type, "analysis") != 0 &&
+	return call->task_id > 0 && !call->health_check && !call->muted &&
+		   strcmp(call->task_type, "analysis") != 0 &&
 		   (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII);
 }
 
@@ -45,15 +47,32 @@ eduai_gateway_show_note(Transfer *t)
 }
 
 static void
-show(Transfer *t)
+append(const Transfer *t, const char *text, size_t length)
 {
+	eduai_queue_output_append(t->call->tenant, t->call->task_id, t->call->attempt, text, length);
+}
+
+/* Without the provider's key; what may be its beginning waits for more, unless this is all. */
+static void
+show(Transfer *t, bool all)
+{
+	const char *key = t->call->instance->provider->api_key;
+	bool secret = eduai_gateway_is_secret(key);
 	size_t length;
 	const char *text = eduai_gateway_stream_text(t->stream, &length);
 
-	if (length > t->shown)
-		eduai_queue_output_append(t->call->tenant, t->call->task_id, t->call->attempt,
-								  text + t->shown, length - t->shown);
-	t->shown = length;
+	if (secret && !all)
+		length -= eduai_gateway_redact_held(text + t->shown, length - t->shown, key);
+	while (t->shown < length)
+	{
+		const char *from = text + t->shown;
+		const char *found = secret ? memmem(from, length - t->shown, key, strlen(key)) : NULL;
+
+		append(t, from, found != NULL ? found - from : length - t->shown);
+		if (found != NULL)
+			append(t, EDUAI_REDACTED, strlen(EDUAI_REDACTED));
+		t->shown = found != NULL ? found + strlen(key) - text : length;
+	}
 	eduai_gateway_show_forget(t);
 }
 
@@ -71,7 +90,7 @@ eduai_gateway_show_poll(int64 now_us)
 		if (t->shown > 0 && now_us - t->shown_us < EACH_US)
 			continue;
 		t->shown_us = now_us;
-		show(t);
+		show(t, false);
 	}
 	next_round_us = now_us + ROUND_US;
 }
@@ -86,7 +105,7 @@ void
 eduai_gateway_show_end(Transfer *t)
 {
 	if (t->shown > 0)
-		show(t);
+		show(t, true);
 }
 
 void

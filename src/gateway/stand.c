@@ -399,6 +399,18 @@ eduai_gateway_stand_leave(const Instance *instance, int64 tokens, const CallOutc
 	eduai_gateway_stand_unlock();
 }
 
+void
+eduai_gateway_stand_gave_up(const Instance *instance, int64 waited_us, int64 now_us)
+{
+	Stand *s;
+
+	eduai_gateway_stand_lock(LW_EXCLUSIVE);
+	s = eduai_gateway_stand_find(instance);
+	if (s != NULL && eduai_gateway_stand_is_same(s, instance))
+		eduai_gateway_balance_gave_up(&s->stats, waited_us, now_us);
+	eduai_gateway_stand_unlock();
+}
+
 /* ---- all of them ---- */
 
 static void

@@ -81,6 +81,9 @@ eduai_gateway_stand_take_back(const Instance *instance, int64 tokens, int64 now_
 extern void eduai_gateway_stand_leave(const Instance *instance, int64 tokens,
 									  const CallOutcome *outcome, int64 now_us, bool probe);
 
+/* A call that leaves had been given up after so long without a word. */
+extern void eduai_gateway_stand_gave_up(const Instance *instance, int64 waited_us, int64 now_us);
+
 /* Does this failure speak against the instance (not the request)? */
 extern bool eduai_gateway_is_instances_fault(const CallOutcome *outcome);
 

@@ -104,6 +104,10 @@ bench_new(FunctionCallInfo fcinfo, int payload_arg, int provider_arg, int instan
 	b->instance.price_output = price_or_zero(i, "price_output");
 	b->instance.price_cached = price(i, "price_cached");
 	b->instance.price_cache_write = price(i, "price_cache_write");
+	b->instance.price_cache_write_1h = price(i, "price_cache_write_1h");
+	b->instance.price_audio_input = price(i, "price_audio_input");
+	b->instance.price_image_input = price(i, "price_image_input");
+	b->instance.price_audio_output = price(i, "price_audio_output");
 	b->instance.price_reasoning = price(i, "price_reasoning");
 	b->instance.price_image = eduai_gateway_dearest_image(i);
 	b->instance.price_audio_second = price(i, "price_audio_second");

@@ -292,14 +292,56 @@ bool
 eduai_gateway_transfer_cancel(int64 task_id, int attempt)
 {
 	TransferEntry *entry = hash_search(by_task, &task_id, HASH_FIND, NULL);
+	bool any = false;
+
+	for (Transfer *t = entry != NULL ? entry->newest : NULL; t != NULL; t = t->older)
+		if (t->call->attempt == attempt && t->state != TRANSFER_FINISHED)
+		{
+			abort_transfer(t, ABORT_CANCELLED);
+			any = true;
+		}
+	return any;
+}
+
+/* NULL: it has its outcome. */
+static Transfer *
+find_open(const GatewayCall *call)
+{
+	TransferEntry *entry = hash_search(by_task, &call->task_id, HASH_FIND, NULL);
 	Transfer *t = entry != NULL ? entry->newest : NULL;
 
-	while (t != NULL && t->call->attempt != attempt)
+	while (t != NULL && t->call != call)
 		t = t->older;
-	if (t == NULL || t->state == TRANSFER_FINISHED)
-		return false;
-	abort_transfer(t, ABORT_CANCELLED);
-	return true;
+	return t == NULL || t->state == TRANSFER_FINISHED ? NULL : t;
+}
+
+bool
+eduai_gateway_transfer_give_up(const GatewayCall *call)
+{
+	Transfer *t = find_open(call);
+
+	if (t != NULL)
+		abort_transfer(t, ABORT_CANCELLED);
+	return t != NULL;
+}
+
+bool
+eduai_gateway_transfer_is_silent(const GatewayCall *call)
+{
+	Transfer *t = find_open(call);
+
+	return t != NULL && t->last_byte_us == 0;
+}
+
+bool
+eduai_gateway_transfer_speaks(const GatewayCall *call)
+{
+	Transfer *t = find_open(call);
+	size_t length = 0;
+
+	if (t != NULL && t->stream != NULL)
+		(void) eduai_gateway_stream_text(t->stream, &length);
+	return length > 0;
 }
 
 bool

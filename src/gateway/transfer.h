@@ -23,10 +23,19 @@ extern int eduai_gateway_transfer_open(void);
 extern void eduai_gateway_transfer_start(GatewayCall *call);
 
 /*
- * Aborts a transfer; it is handed back as CALL_CANCELLED.  False when it is
- * unknown or already has its outcome.
+ * Aborts an attempt's transfers; they are handed back as CALL_CANCELLED.  False
+ * when there are none, or they have their outcomes already.
  */
 extern bool eduai_gateway_transfer_cancel(int64 task_id, int attempt);
+
+/* The same of this call alone: an attempt may have two (hedge.h). */
+extern bool eduai_gateway_transfer_give_up(const GatewayCall *call);
+
+/* Has nothing come of its answer yet?  False when it is unknown or ended. */
+extern bool eduai_gateway_transfer_is_silent(const GatewayCall *call);
+
+/* Does text of its answer come? */
+extern bool eduai_gateway_transfer_speaks(const GatewayCall *call);
 
 /* Lets libcurl work: what epoll says, due timers, first-byte and stall limits. */
 extern void eduai_gateway_transfer_poll(void);

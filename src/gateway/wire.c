@@ -8,6 +8,7 @@
 #include "catalog/namespace.h"
 #include "common/base64.h"
 #include "fmgr.h"
+#include "core/seal.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -99,9 +100,13 @@ eduai_gateway_add_field(WireRequest *request, const char *name, const char *valu
 void
 eduai_gateway_add_bearer(WireRequest *request, const Provider *provider)
 {
-	if (provider->api_key != NULL)
-		eduai_gateway_add_header(request, "Authorization",
-								 psprintf("Bearer %s", provider->api_key));
+	char *value;
+
+	if (provider->api_key == NULL)
+		return;
+	value = psprintf("Bearer %s", provider->api_key);
+	eduai_gateway_add_header(request, "Authorization", value);
+	eduai_core_seal_wipe(value);
 }
 
 static bool
@@ -283,10 +288,19 @@ eduai_gateway_count(const Jsonb *json, const char *key)
 void
 eduai_gateway_bound_usage(CallOutcome *outcome)
 {
+	int64 left;
+
 	outcome->tokens_cached = Min(outcome->tokens_cached, outcome->tokens_in);
 	outcome->tokens_cache_write =
 		Min(outcome->tokens_cache_write, outcome->tokens_in - outcome->tokens_cached);
+	outcome->tokens_cache_write_1h =
+		Min(outcome->tokens_cache_write_1h, outcome->tokens_cache_write);
+	left = outcome->tokens_in - outcome->tokens_cached - outcome->tokens_cache_write;
+	outcome->tokens_audio_in = Min(outcome->tokens_audio_in, left);
+	outcome->tokens_image_in = Min(outcome->tokens_image_in, left - outcome->tokens_audio_in);
 	outcome->tokens_reasoning = Min(outcome->tokens_reasoning, outcome->tokens_out);
+	outcome->tokens_audio_out =
+		Min(outcome->tokens_audio_out, outcome->tokens_out - outcome->tokens_reasoning);
 }
 
 /* No call costs a million: such a number is an error or an attack on a budget. */

@@ -9,12 +9,14 @@
 
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "projections/class.h"
 #include "projections/cohort.h"
 #include "projections/progress_rows.h"
@@ -218,6 +220,16 @@ put_class_row(Learner *learner, void *arg)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* for the access log: a class is several learners */
+static void
+note_class(const char *tenant, FunctionCallInfo fcinfo)
+{
+	const ReturnSetInfo *result = (const ReturnSetInfo *) fcinfo->resultinfo;
+
+	eduai_core_personal_note(tenant, NULL, "class", tuplestore_tuple_count(result->setResult),
+							 GetUserId());
+}
+
 /* class_overview(cohort) returns setof class_row */
 Datum
 eduai_class_overview(PG_FUNCTION_ARGS)
@@ -227,6 +239,7 @@ eduai_class_overview(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	each_learner(&of_cohort, tenant, cohort, put_class_row, fcinfo->resultinfo);
+	note_class(tenant, fcinfo);
 	return (Datum) 0;
 }
 
@@ -262,6 +275,7 @@ eduai_at_risk_learners(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, 0);
 	each_learner(cohort ? &of_cohort : &of_tenant, tenant, cohort, put_at_risk, fcinfo->resultinfo);
+	note_class(tenant, fcinfo);
 	return (Datum) 0;
 }
 

@@ -5,6 +5,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/lock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
@@ -44,6 +45,18 @@ eduai_projections_cohort_arg(FunctionCallInfo fcinfo)
 	return cohort;
 }
 
+static void
+check_not_erased(const char *tenant, ArrayType *user_ids)
+{
+	Datum *values;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(user_ids, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		eduai_core_personal_check(tenant, TextDatumGetCString(values[i]));
+}
+
 /*
  * set_cohort(cohort, user_ids) returns void
  *
@@ -71,6 +84,7 @@ eduai_set_cohort(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("user_ids must not be null"),
 				 errhint("Give an empty array to remove a cohort.")));
 	eduai_projections_check_user_ids(PG_GETARG_ARRAYTYPE_P(1));
+	check_not_erased(tenant, PG_GETARG_ARRAYTYPE_P(1));
 	args[0] = CStringGetTextDatum(tenant);
 	args[1] = CStringGetTextDatum(cohort);
 	args[2] = PG_GETARG_DATUM(1);

@@ -4,12 +4,14 @@
 #include "postgres.h"
 
 #include "core/clock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "projections/catalog.h"
 #include "projections/model_kind.h"
 #include "projections/model_reader.h"
@@ -112,5 +114,6 @@ eduai_learner_prediction(PG_FUNCTION_ARGS)
 	eduai_projections_reader_close(&reader);
 	SPI_finish();
 	eduai_core_leave(&saved);
+	eduai_core_personal_note(tenant, user_id, "model", 1, GetUserId());
 	PG_RETURN_FLOAT8(p);
 }

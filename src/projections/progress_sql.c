@@ -4,12 +4,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "projections/cohort.h"
 #include "projections/progress.h"
 #include "projections/progress_rows.h"
@@ -71,6 +73,7 @@ eduai_user_progress(PG_FUNCTION_ARGS)
 	shown = eduai_projections_progress_show(progress, user_id);
 	SPI_finish();
 	eduai_core_leave(&saved);
+	eduai_core_personal_note(TextDatumGetCString(args[0]), user_id, "progress", 1, GetUserId());
 	PG_RETURN_JSONB_P(shown);
 }
 
@@ -102,6 +105,8 @@ eduai_progress_of(PG_FUNCTION_ARGS)
 		values[1] = JsonbPGetDatum(
 			eduai_projections_progress_show(progress_in(row), eduai_core_text(row, 1)));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		eduai_core_personal_note(TextDatumGetCString(args[0]), eduai_core_text(row, 1), "progress",
+								 1, saved.caller);
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);

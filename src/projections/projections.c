@@ -11,6 +11,7 @@
 #include "projections/class.h"
 #include "projections/inline.h"
 #include "projections/model_kind.h"
+#include "projections/personal.h"
 #include "projections/parked_chore.h"
 #include "projections/progress_kind.h"
 #include "projections/projections.h"
@@ -38,4 +39,5 @@ eduai_projections_init(void)
 	eduai_projections_reducer_init();
 	eduai_projections_parked_chore_init();
 	eduai_projections_class_init();
+	eduai_projections_personal_init();
 }

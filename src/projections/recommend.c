@@ -20,12 +20,14 @@
 
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
 #include "events/validate.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "projections/model_reader.h"
 #include "projections/recommend.h"
 #include "utils/builtins.h"
@@ -333,6 +335,8 @@ eduai_recommend_exercises(PG_FUNCTION_ARGS)
 	eduai_projections_reader_close(&request.reader);
 	SPI_finish();
 	eduai_core_leave(&saved);
+	eduai_core_personal_note(tenant, request.user_id, "model",
+							 tuplestore_tuple_count(request.result->setResult), GetUserId());
 	return (Datum) 0;
 }
 

@@ -4,11 +4,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
 #include "events/validate.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "projections/admin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -51,5 +53,8 @@ eduai_projection_state(PG_FUNCTION_ARGS)
 	eduai_core_leave(&saved);
 	if (state == NULL)
 		PG_RETURN_NULL();
+	eduai_core_personal_note(TextDatumGetCString(args[0]),
+							 projection->key == EDUAI_KEY_USER ? key : NULL, "projection", 1,
+							 GetUserId());
 	PG_RETURN_JSONB_P(state);
 }

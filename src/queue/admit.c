@@ -15,6 +15,7 @@
 #include "parser/parse_func.h"
 #include "queue/enqueue.h"
 #include "queue/quota.h"
+#include "queue/sensitive.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -88,6 +89,7 @@ eduai_queue_check_metadata(const Jsonb *metadata)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("metadata must be a JSON object"),
 				 errhint("Give {} or leave it out.")));
+	eduai_queue_check_sensitive(metadata);
 	policy = eduai_core_json_text(metadata, "on_parent_failure");
 	if (policy != NULL && strcmp(policy, "fail") != 0 && strcmp(policy, "run") != 0 &&
 		strcmp(policy, "wait") != 0)
@@ -160,6 +162,22 @@ check_quota(const TaskRequest *task)
 	return why;
 }
 
+/* what could be recorded would be nothing, or more than may be */
+static EduaiRefusal *
+without_consent(const TaskRequest *task)
+{
+	EduaiRefusal *why = palloc0(sizeof(EduaiRefusal));
+
+	why->sqlstate = EDUAI_CONSENT_MISSING;
+	why->message = psprintf("the learner has not consented to \"%s\"", task->purpose);
+	why->detail = psprintf("Tasks of type \"%s\" require it for what is sensitive, which is the "
+						   "whole payload.",
+						   task->type.name);
+	why->hint = "Call eduai.grant_consent() when the learner has consented, or name the sensitive "
+				"keys in metadata.sensitive.";
+	return why;
+}
+
 bool
 eduai_queue_admit(const TaskRequest *task)
 {
@@ -176,6 +194,8 @@ eduai_queue_admit(const TaskRequest *task)
 
 	if (!eduai_core_enqueue_check(&asked, &refusal) && task->on_refusal != REFUSAL_DEFER)
 		why = &refusal;
+	if (why == NULL && task->unconsented && task->on_refusal != REFUSAL_DEFER)
+		why = without_consent(task);
 	if (why == NULL)
 		why = check_quota(task);
 	if (why == NULL)

@@ -14,6 +14,7 @@
 #include "core/compat.h"
 #include "core/clock.h"
 #include "core/json.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/tenant.h"
@@ -215,6 +216,7 @@ eduai_attach(PG_FUNCTION_ARGS)
 	check_content_type(content_type);
 	if (user_id != NULL)
 		eduai_queue_check_label("user_id", user_id);
+	eduai_core_personal_check(tenant, user_id);
 	eduai_core_uuid7(id->data);
 	eduai_core_enter(&saved);
 	SPI_connect();
@@ -250,6 +252,9 @@ eduai_attachment(PG_FUNCTION_ARGS)
 		/* the bytes, not where they are: they may be gone when the row is looked at */
 		values[1] = PointerGetDatum(PG_DETOAST_DATUM(values[1]));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		if (!nulls[2])
+			eduai_core_personal_note(TextDatumGetCString(args[0]), TextDatumGetCString(values[2]),
+									 "attachments", 1, saved.caller);
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);

@@ -16,6 +16,7 @@
 #include "core/tenant.h"
 #include "fmgr.h"
 #include "queue/board.h"
+#include "queue/change.h"
 #include "queue/lane.h"
 #include "queue/queue.h"
 #include "queue/quota.h"
@@ -51,27 +52,32 @@ cancel(const char *tenant, int64 task_id, LiveTask *task)
 	return result == WRITE_DONE;
 }
 
+bool
+eduai_queue_cancel(const char *tenant, int64 task_id)
+{
+	LiveTask task;
+
+	eduai_queue_running_load();
+	if (!cancel(tenant, task_id, &task))
+		return false;
+	eduai_queue_quota_release(tenant, 1);
+	eduai_queue_board_ended_here(tenant, task_id, ENDED_CANCELLED,
+								 strcmp(task.state, "running") == 0 && task.lease_ms == 0, true);
+	return true;
+}
+
 Datum
 eduai_cancel_task(PG_FUNCTION_ARGS)
 {
 	char *tenant = eduai_core_tenant();
 	int64 task_id = PG_GETARG_INT64(0);
 	EduaiPrivilege saved;
-	LiveTask task;
 	bool ended;
 
 	eduai_core_require_preload("the queue");
 	eduai_core_enter(&saved);
 	SPI_connect();
-	eduai_queue_running_load();
-	ended = cancel(tenant, task_id, &task);
-	if (ended)
-	{
-		eduai_queue_quota_release(tenant, 1);
-		eduai_queue_board_ended_here(tenant, task_id, ENDED_CANCELLED,
-									 strcmp(task.state, "running") == 0 && task.lease_ms == 0,
-									 true);
-	}
+	ended = eduai_queue_cancel(tenant, task_id);
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_BOOL(ended);

@@ -65,6 +65,7 @@ typedef struct ClaimOrder
 	char *const *task_types;
 	int ntypes; /* only these; 0: all that by_gateway says */
 	int most;
+	Oid role; /* that gets to see the payloads; InvalidOid: eduai itself */
 	/* the gateway's */
 	ClaimRoute route;
 	ClaimUnroute unroute;

@@ -14,12 +14,14 @@
 #include "access/stratnum.h"
 #include "access/xact.h"
 #include "core/clock.h"
+#include "core/json.h"
 #include "core/pause.h"
 #include "core/worker.h"
 #include "miscadmin.h"
 #include "queue/claim_internal.h"
 #include "queue/dependency.h"
 #include "queue/running.h"
+#include "queue/sensitive.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -111,6 +113,25 @@ read_request(Claim *c, const LiveTask *live)
 	t->payload = asked.payload;
 	t->metadata = asked.metadata;
 	return true;
+}
+
+/* what is sealed in it, for whoever runs it */
+static bool
+open_request(Claim *c, const LiveTask *live, Routing *routing)
+{
+	ClaimedTask *t = &c->claimed[c->got];
+	MemoryContext old = MemoryContextSwitchTo(t->context);
+
+	t->payload = eduai_queue_open_json(live->tenant, t->user_id, live->task_type, t->payload,
+									   c->order->role);
+	if (t->parents != NULL)
+		t->parents = eduai_queue_open_parents(live->tenant, t->parents, c->order->role);
+	MemoryContextSwitchTo(old);
+	if (eduai_core_json_is_object(t->payload) || OidIsValid(c->order->role))
+		return true;
+	routing->code = "payload_sealed";
+	routing->message = "the payload is sealed and the learner has no key any more";
+	return false;
 }
 
 static void
@@ -227,6 +248,13 @@ place(Claim *c, const ClaimPool *pool, LiveTask *live)
 	const char *instance;
 	RouteVerdict verdict = ROUTE_TO;
 
+	verdict = eduai_queue_may_start(&candidate, &routing, c->now);
+	if (verdict == ROUTE_TO && !open_request(c, live, &routing))
+		verdict = ROUTE_REFUSE;
+	if (verdict != ROUTE_TO)
+		return leave_out(c, live, verdict, &routing);
+	candidate.payload = read->payload;
+	candidate.parents = read->parents;
 	if (c->order->route != NULL)
 		verdict = c->order->route(c->order->arg, &candidate, &routing);
 	if (verdict != ROUTE_TO)
@@ -303,6 +331,7 @@ try_row(Claim *c, const ClaimPool *pool)
 	if (!eduai_queue_lane_row_free(tuple))
 		return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask) ? ROW_LOCKED : ROW_PASSED;
 	eduai_queue_live_read(c->scan.slot, &live);
+	live.slot = c->scan.slot;
 	if (!is_asked_for(c, pool, &live))
 		return ROW_PASSED;
 	return start(c, pool, &live);

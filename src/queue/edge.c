@@ -41,7 +41,7 @@ struct EduaiEdges
 	EduaiScan from; /* by_child, from one parent on */
 };
 
-static Oid known_schema = InvalidOid;
+static Oid known_installation = InvalidOid;
 static Oid table_oid;
 static Oid parent_index_oid;
 static Oid child_index_oid;
@@ -57,10 +57,12 @@ EduaiEdges *
 eduai_queue_edges_open(void)
 {
 	EduaiEdges *edges = palloc0(sizeof(EduaiEdges));
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
 
-	if (schema != known_schema)
+	if (installation != known_installation)
 	{
+		Oid schema = eduai_core_schema();
+
 		table_oid = get_relname_relid("task_dependency", schema);
 		parent_index_oid = get_relname_relid("task_dependency_pkey", schema);
 		child_index_oid = get_relname_relid("task_dependency_child", schema);
@@ -69,7 +71,7 @@ eduai_queue_edges_open(void)
 					(errcode(ERRCODE_UNDEFINED_TABLE),
 					 errmsg("table \"eduai.task_dependency\" or an index of it does not exist")));
 		memset(hints, 0, sizeof(hints));
-		known_schema = schema;
+		known_installation = installation;
 	}
 	edges->rel = table_open(table_oid, RowExclusiveLock);
 	edges->by_parent = index_open(parent_index_oid, RowExclusiveLock);

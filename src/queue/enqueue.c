@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "core/json.h"
 #include "core/lock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -23,6 +24,7 @@
 #include "queue/enqueue.h"
 #include "queue/event.h"
 #include "queue/queue.h"
+#include "queue/sensitive.h"
 #include "queue/store.h"
 #include "queue/task.h"
 #include "utils/array.h"
@@ -230,7 +232,7 @@ find_idempotent(const TaskRequest *task)
 	args[0] = CStringGetTextDatum(task->tenant);
 	args[1] = CStringGetTextDatum(task->idempotency_key);
 	args[2] = CStringGetTextDatum(task->type.name);
-	args[3] = JsonbPGetDatum(task->payload);
+	args[3] = JsonbPGetDatum(task->kept);
 	args[4] = Int32GetDatum(task->priority);
 	args[5] = task->user_id ? CStringGetTextDatum(task->user_id) : (Datum) 0;
 	nulls[5] = task->user_id ? ' ' : 'n';
@@ -259,12 +261,14 @@ find_existing(const TaskRequest *task)
 	return id;
 }
 
-/* the whole of the nth task of a call; 0 when it was skipped */
+/* the nth task of a call, with what may be kept of it; 0 when it was skipped */
 static int64
-enqueue_one(EduaiTasks *tasks, TaskRequest *task, int nth)
+enqueue_guarded(EduaiTasks *tasks, TaskRequest *task, int nth)
 {
-	int64 id = find_existing(task);
+	int64 id;
 
+	eduai_core_personal_check(task->tenant, task->user_id);
+	id = find_existing(task);
 	if (id != 0)
 	{
 		eduai_queue_check_own_parent(task, id);
@@ -284,6 +288,19 @@ enqueue_one(EduaiTasks *tasks, TaskRequest *task, int nth)
 	if (strcmp(task->state, "scheduled") == 0 ||
 		(task->type.by_gateway && strcmp(task->state, "ready") == 0))
 		eduai_queue_wake_at_commit();
+	return id;
+}
+
+/* others of the call begin with what was asked for */
+static int64
+enqueue_one(EduaiTasks *tasks, TaskRequest *task, int nth)
+{
+	Jsonb *metadata = task->metadata;
+	int64 id;
+
+	eduai_queue_guard_payload(task);
+	id = enqueue_guarded(tasks, task, nth);
+	task->metadata = metadata;
 	return id;
 }
 

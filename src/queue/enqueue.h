@@ -37,7 +37,10 @@ typedef struct TaskRequest
 	char *model;           /* payload.model; NULL: any */
 	char *concurrency_key; /* metadata.concurrency_key; NULL: none */
 	Jsonb *payload;
+	Jsonb *kept; /* the payload as it is stored; NULL: as it is */
 	Jsonb *metadata;
+	bool unconsented;    /* it needs a consent that is not given */
+	const char *purpose; /* which */
 	OnRefusal on_refusal;
 	char *owner;     /* the enqueuing role's name */
 	char *on_result; /* qualified name, or NULL */

@@ -60,8 +60,22 @@ who_failed(const Ending *e)
 }
 
 static void
+put_attempt(EduaiJson *j, int attempt, const char *code, const char *message, const char *instance,
+			TimestampTz now)
+{
+	eduai_core_json_open_object(j, NULL);
+	eduai_core_json_put_int(j, "attempt", attempt);
+	eduai_core_json_put_text(j, "code", code);
+	eduai_core_json_put_text(j, "message", message);
+	eduai_core_json_put_text(j, "instance", instance);
+	eduai_core_json_put_time(j, "at", now);
+	eduai_core_json_close_object(j);
+}
+
+static void
 put_attempts(EduaiJson *j, const Ending *e, TimestampTz now)
 {
+	const TaskOutcome *o = e->outcome;
 	Jsonb *earlier = e->live.error ? eduai_core_json_child(e->live.error, "attempts") : NULL;
 	int n = eduai_core_json_length(earlier);
 
@@ -69,13 +83,9 @@ put_attempts(EduaiJson *j, const Ending *e, TimestampTz now)
 	/* the latest 20: retried by hand for weeks, a task must not grow for ever */
 	for (int i = Max(0, n - 19); i < n; i++)
 		eduai_core_json_put_json(j, NULL, eduai_core_json_element(earlier, i));
-	eduai_core_json_open_object(j, NULL);
-	eduai_core_json_put_int(j, "attempt", e->outcome->attempt);
-	eduai_core_json_put_text(j, "code", e->outcome->code);
-	eduai_core_json_put_text(j, "message", e->outcome->message);
-	eduai_core_json_put_text(j, "instance", who_failed(e));
-	eduai_core_json_put_time(j, "at", now);
-	eduai_core_json_close_object(j);
+	if (o->also_code != NULL)
+		put_attempt(j, o->attempt, o->also_code, o->also_message, o->also_instance, now);
+	put_attempt(j, o->attempt, o->code, o->message, who_failed(e), now);
 	eduai_core_json_close_array(j);
 }
 

@@ -44,6 +44,10 @@ typedef struct TaskOutcome
 	const char *message;
 	int http_status;
 	const char *instance;
+	/* of a failure: another call of the same attempt that failed before it; NULL: none */
+	const char *also_code;
+	const char *also_message;
+	const char *also_instance;
 	Numeric cost_usd; /* of this attempt */
 	const Jsonb *result;
 	bool patience_over; /* a busy handler is now an error of the handler */

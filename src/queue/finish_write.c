@@ -11,6 +11,7 @@
 #include "queue/queue.h"
 #include "queue/quota.h"
 #include "queue/running.h"
+#include "queue/sensitive.h"
 #include "queue/sweep.h"
 #include "queue/task.h"
 #include "utils/builtins.h"
@@ -109,7 +110,8 @@ write_end(EduaiTasks *tasks, Ending *e, TimestampTz now)
 	end.finished_at = now;
 	end.instance = e->outcome->instance ? e->outcome->instance : e->live.worker_name;
 	end.cost_usd = sum(e->live.cost_usd, e->outcome->cost_usd);
-	end.result = e->result.result;
+	end.result = eduai_queue_guard_result(e->result.tenant, e->result.user_id, e->result.task_type,
+										  e->asked.metadata, e->result.result);
 	end.error = e->error;
 	eduai_queue_end_collect(tasks, &end);
 	return WRITE_DONE;

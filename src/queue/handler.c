@@ -16,6 +16,7 @@
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "queue/finish_internal.h"
+#include "queue/sensitive.h"
 #include "queue/status.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -56,6 +57,7 @@ call(void *arg)
 		elog(ERROR, "the task of a handler is gone");
 	status = eduai_core_value(0, 1, &isnull);
 	status_type = SPI_gettypeid(SPI_tuptable->tupdesc, 1);
+	status = eduai_queue_open_status(e->outcome->tenant, status, owner);
 
 	eduai_core_enter_role(owner, &saved);
 	if (e->by_dispatcher)

@@ -164,16 +164,17 @@ report_paused(EduaiJson *j)
 }
 
 /*
- * The tenants that have tasks that ended in a state, each found with one probe
- * of task_end_state, and how many of those since $1.
+ * The tenants that have tasks that ended in a state, each group of task_end_state
+ * found with one probe, and how many of those since $1.
  */
 #define COUNT_ENDED(state)                                                                        \
-	"(WITH RECURSIVE t AS ((SELECT e.tenant_id FROM eduai.task_end e WHERE e.state = '" state     \
-	"' ORDER BY e.tenant_id LIMIT 1) UNION ALL SELECT (SELECT e.tenant_id FROM eduai.task_end e " \
-	"WHERE e.state = '" state "' AND e.tenant_id > t.tenant_id ORDER BY e.tenant_id LIMIT 1) "    \
-	"FROM t WHERE t.tenant_id IS NOT NULL) "                                                      \
-	"SELECT coalesce(sum((SELECT count(*) FROM eduai.task_end e WHERE e.state = '" state          \
-	"' AND e.tenant_id = t.tenant_id AND e.finished_at > $1)), 0)::bigint FROM t)"
+	"(WITH RECURSIVE g AS ((SELECT e.ended_key, e.state FROM eduai.task_end e "                   \
+	"ORDER BY e.ended_key LIMIT 1) UNION ALL SELECT n.ended_key, n.state FROM g CROSS JOIN "      \
+	"LATERAL (SELECT e.ended_key, e.state FROM eduai.task_end e WHERE e.ended_key > g.ended_key " \
+	"ORDER BY e.ended_key LIMIT 1) n) "                                                           \
+	"SELECT coalesce(sum((SELECT count(*) FROM eduai.task_end e "                                 \
+	"WHERE e.ended_key = g.ended_key AND e.finished_at > $1)), 0)::bigint "                       \
+	"FROM g WHERE g.state = '" state "')"
 
 static int64
 count_ended(EduaiPlan *count, TimestampTz since)

@@ -1,8 +1,8 @@
 /*
  * history.c: finished tasks are forgotten.  See history.h.
  *
- * The index task_end_state (state, tenant_id, finished_at) puts what may go at
- * the near end of each group, a tenant's tasks that ended in one state.  A pass
+ * The index task_end_state (ended_key, finished_at) puts what may go at the near
+ * end of each group, a tenant's tasks that ended in one state.  A pass
  * goes from group to group; in a group it takes the oldest in batches, from
  * where the last one ended, so that those that are kept are passed over once
  * in a pass.
@@ -20,12 +20,14 @@
 #include "core/clock.h"
 #include "core/plan.h"
 #include "core/privilege.h"
+#include "core/retention.h"
 #include "core/tenant.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "queue/attachment.h"
 #include "queue/history.h"
 #include "queue/status.h"
+#include "queue/store.h"
 #include "queue/task.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -53,6 +55,7 @@ typedef struct TaskGroup
 {
 	char tenant[NAMEDATALEN];
 	char state[16];
+	int64 key;        /* ended_key of these */
 	TimestampTz from; /* those that finished earlier are gone, or kept */
 	int examine;      /* how many to look at at once */
 	bool moved;       /* the last batch was not at the same moment all along */
@@ -63,6 +66,8 @@ typedef struct TaskGroup
 static TaskGroup at;
 static int batch_size = 128;
 static bool pass_forgot; /* this pass forgot something */
+
+static void retention_init(void);
 
 void
 eduai_queue_history_init(void)
@@ -75,6 +80,7 @@ eduai_queue_history_init(void)
 							"Of dead and uncertain tasks; -1 keeps them for ever.",
 							&dead_task_retention, 30 * DAY_S, -1, PG_INT32_MAX, PGC_SIGHUP,
 							GUC_UNIT_S, NULL, NULL, NULL);
+	retention_init();
 }
 
 /* ---- a batch ---- */
@@ -102,16 +108,17 @@ find_old(TaskGroup *g, TimestampTz before)
 		"WHERE r.tenant_id = e.tenant_id AND r.task_id = e.task_id OFFSET 0) r "
 		"WHERE r.idempotency_key IS NOT NULL AND r.enqueued_at > $5), e.ctid "
 		"FROM (SELECT tenant_id, task_id, finished_at, ctid FROM eduai.task_end WHERE tenant_id = $1 "
-		"AND state = $2 AND finished_at >= $3 AND finished_at < $4 "
+		"AND state = $2 AND ended_key = $7 AND finished_at >= $3 AND finished_at < $4 "
 		"ORDER BY finished_at LIMIT $6) e ORDER BY e.finished_at",
-		6,
-		{TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
-	Datum args[6] = {CStringGetTextDatum(g->tenant),
+		7,
+		{TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID}};
+	Datum args[7] = {CStringGetTextDatum(g->tenant),
 					 CStringGetTextDatum(g->state),
 					 TimestampTzGetDatum(g->from),
 					 TimestampTzGetDatum(before),
 					 TimestampTzGetDatum(eduai_core_now() - USECS_PER_DAY),
-					 Int32GetDatum(g->examine)};
+					 Int32GetDatum(g->examine),
+					 Int64GetDatum(g->key)};
 	int examined = (int) eduai_core_run_latest(&find, args, NULL);
 	Candidates *c = palloc(sizeof(Candidates));
 	TimestampTz last = g->from;
@@ -179,6 +186,7 @@ begin_group(TaskGroup *g, const char *tenant, const char *state, int size)
 {
 	strlcpy(g->tenant, tenant, sizeof(g->tenant));
 	strlcpy(g->state, state, sizeof(g->state));
+	g->key = eduai_queue_ended_key(state, tenant);
 	g->from = FROM_ALL;
 	g->examine = size;
 	g->over = false;
@@ -210,12 +218,12 @@ forget_batch(TaskGroup *g, TimestampTz before)
 static bool
 next_group(void)
 {
-	static EduaiPlan next = {
-		"SELECT tenant_id, state FROM eduai.task_end WHERE (state, tenant_id) > ($2, $1) "
-		"ORDER BY state, tenant_id LIMIT 1",
-		2,
-		{TEXTOID, TEXTOID}};
-	Datum args[2] = {CStringGetTextDatum(at.tenant), CStringGetTextDatum(at.state)};
+	static EduaiPlan next = {"SELECT tenant_id, state FROM eduai.task_end WHERE ended_key >= $1 "
+							 "ORDER BY ended_key LIMIT 1",
+							 1,
+							 {INT8OID}};
+	Datum args[1] = {
+		Int64GetDatum(at.tenant[0] == '\0' || at.key == PG_INT64_MAX ? PG_INT64_MIN : at.key + 1)};
 
 	if (eduai_core_run_latest(&next, args, NULL) == 0)
 	{
@@ -427,4 +435,45 @@ eduai_forget_tasks(PG_FUNCTION_ARGS)
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_INT64(forgot);
+}
+
+/* ---- policies of retention ---- */
+
+/* A batch of the first state that has tasks to forget. */
+static int64
+retain_tasks(const char *tenant, const char *action, TimestampTz before, bool *more)
+{
+	static const char *const finals[] = {"completed", "dead", "cancelled", "uncertain", "expired"};
+	int64 deleted = 0;
+
+	for (size_t i = 0; i < lengthof(finals) && deleted == 0; i++)
+	{
+		TaskGroup g;
+
+		begin_group(&g, tenant, finals[i], MOST_IN_BATCH);
+		while (!g.over && deleted == 0)
+			deleted = forget_batch(&g, before);
+	}
+	*more = deleted > 0;
+	return deleted;
+}
+
+static int64
+retain_attachments(const char *tenant, const char *action, TimestampTz before, bool *more)
+{
+	int64 age_us = Max(eduai_core_now() - before, USECS_PER_DAY);
+	int64 deleted = eduai_queue_drop_unlinked_attachments(tenant, age_us, MOST_IN_BATCH);
+
+	*more = deleted == MOST_IN_BATCH;
+	return deleted;
+}
+
+static void
+retention_init(void)
+{
+	static const EduaiRetentionSubject tasks = {"tasks", "delete", retain_tasks};
+	static const EduaiRetentionSubject attachments = {"attachments", "delete", retain_attachments};
+
+	eduai_core_retention_register(&tasks);
+	eduai_core_retention_register(&attachments);
 }

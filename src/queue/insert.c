@@ -19,12 +19,12 @@ static int64
 next_id(void)
 {
 	static Oid sequence = InvalidOid;
-	static Oid schema = InvalidOid;
+	static Oid installation = InvalidOid;
 
-	if (schema != eduai_core_schema())
+	if (installation != eduai_core_installation())
 	{
-		schema = eduai_core_schema();
-		sequence = get_relname_relid("task_id_seq", schema);
+		sequence = get_relname_relid("task_id_seq", eduai_core_schema());
+		installation = eduai_core_installation();
 	}
 	return nextval_internal(sequence, false);
 }

@@ -93,7 +93,6 @@ static Output *output = NULL;
 static LWLockPadded *lock = NULL;
 static int buffer_kb = 4096;
 
-PG_FUNCTION_INFO_V1(eduai_forget_output);
 
 /* ---- the part of shared memory ---- */
 
@@ -509,20 +508,17 @@ eduai_queue_output_end(int64 task_id)
 	ConditionVariableBroadcast(&bucket->waiters);
 }
 
-/* forget_output(after_task) */
-Datum
-eduai_forget_output(PG_FUNCTION_ARGS)
+void
+eduai_queue_output_forget(int64 from, int64 to)
 {
-	int64 after = PG_GETARG_INT64(0);
-
 	if (output == NULL)
-		PG_RETURN_VOID();
+		return;
 	LWLockAcquire(&lock->lock, LW_EXCLUSIVE);
 	for (int32 i = 0; i < output->nplaces; i++)
-		if (output->places[i].database == MyDatabaseId && output->places[i].task_id > after)
+		if (output->places[i].database == MyDatabaseId && output->places[i].task_id >= from &&
+			output->places[i].task_id <= to)
 			drop_place(&output->places[i]);
 	LWLockRelease(&lock->lock);
-	PG_RETURN_VOID();
 }
 
 /* ---- for those who read ---- */

@@ -45,6 +45,8 @@ extern void eduai_queue_output_begin(int64 task_id, int attempt);
  * end readers wait.  Never raises or allocates.
  */
 extern void eduai_queue_output_end(int64 task_id);
+/* Forgets the text of this database's tasks from one id to another. */
+extern void eduai_queue_output_forget(int64 from, int64 to);
 
 /* ---- for readers ---- */
 

@@ -22,6 +22,7 @@
 #include "core/compat.h"
 #include "core/clock.h"
 #include "core/errors.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -37,6 +38,7 @@
 
 #define MOST_APPENDED (1024 * 1024)
 
+PG_FUNCTION_INFO_V1(eduai_forget_output);
 PG_FUNCTION_INFO_V1(eduai_task_output);
 PG_FUNCTION_INFO_V1(eduai_append_output);
 
@@ -231,6 +233,8 @@ eduai_task_output(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	reader.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	follow(&reader, eduai_core_mono_us() + 1000 * wait_ms);
+	eduai_core_personal_note(reader.tenant, NULL, "task_output",
+							 tuplestore_tuple_count(reader.result->setResult), GetUserId());
 	return (Datum) 0;
 }
 
@@ -277,5 +281,14 @@ eduai_append_output(PG_FUNCTION_ARGS)
 	check_running(tenant, task_id, attempt);
 	eduai_queue_output_append(tenant, task_id, attempt, VARDATA_ANY(delta),
 							  VARSIZE_ANY_EXHDR(delta));
+	PG_RETURN_VOID();
+}
+
+/* forget_output(after_task) */
+Datum
+eduai_forget_output(PG_FUNCTION_ARGS)
+{
+	if (PG_GETARG_INT64(0) < PG_INT64_MAX)
+		eduai_queue_output_forget(PG_GETARG_INT64(0) + 1, PG_INT64_MAX);
 	PG_RETURN_VOID();
 }

@@ -15,9 +15,11 @@
 #include "queue/health.h"
 #include "queue/history.h"
 #include "queue/output.h"
+#include "queue/personal.h"
 #include "queue/queue.h"
 #include "queue/quota.h"
 #include "queue/running.h"
+#include "queue/sensitive.h"
 
 static int dispatcher_kind = -1;
 
@@ -63,5 +65,7 @@ eduai_queue_init(void)
 	eduai_queue_attachment_init();
 	eduai_queue_event_init();
 	eduai_queue_history_init();
+	eduai_queue_personal_init();
 	eduai_queue_health_init();
+	eduai_queue_sensitive_init();
 }

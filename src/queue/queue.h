@@ -20,4 +20,10 @@ extern void eduai_queue_wake_now(void);
 /* At the commit, and it looks at the task types and pools again. */
 extern void eduai_queue_reload_at_commit(void);
 
+/*
+ * Ends a task that lives, as eduai.cancel_task() does; false when it does not.
+ * Waits for whoever holds it; inside SPI, as the owner.
+ */
+extern bool eduai_queue_cancel(const char *tenant, int64 task_id);
+
 #endif

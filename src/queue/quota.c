@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "core/heap.h"
 #include "core/lock.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -21,7 +22,6 @@
 #include "port/atomics.h"
 #include "queue/quota.h"
 #include "queue/quota_prepared.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define PLACES       4096
@@ -218,9 +218,12 @@ static TenantCount *
 place_of(const char *tenant)
 {
 	static TenantCount *last = NULL; /* places are never given up */
-	Oid relation = get_relname_relid("task_live", eduai_core_schema());
+	static EduaiTable live = {"task_live", "task_live_pkey"};
+	Oid relation;
 	TenantCount *place;
 
+	eduai_core_table_find(&live);
+	relation = live.relid;
 	if (last != NULL && last->relation == relation && strcmp(last->tenant, tenant) == 0)
 		return last;
 	LWLockAcquire(&table_lock->lock, LW_EXCLUSIVE);

@@ -12,6 +12,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -21,6 +22,7 @@
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "queue/board.h"
+#include "queue/sensitive.h"
 #include "queue/status.h"
 #include "queue/task.h"
 #include "tcop/pquery.h"
@@ -86,7 +88,7 @@ static bool
 fetch(const char *tenant, int64 task_id, bool latest, Datum *status)
 {
 	static EduaiPlan get = {"SELECT " EDUAI_TASK_STATUS
-							" FROM eduai.task t WHERE tenant_id = $1 AND task_id = $2",
+							", t.user_id FROM eduai.task t WHERE tenant_id = $1 AND task_id = $2",
 							2,
 							{TEXTOID, INT8OID}};
 	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
@@ -98,9 +100,15 @@ fetch(const char *tenant, int64 task_id, bool latest, Datum *status)
 	SPI_connect();
 	n = latest ? eduai_core_run_latest(&get, args, NULL) : eduai_core_run(&get, args, NULL);
 	if (n > 0)
+	{
 		*status = SPI_datumTransfer(eduai_core_value(0, 1, &isnull), false, -1);
+		eduai_core_personal_note(tenant, eduai_core_text(0, 2), "tasks",
+								 eduai_core_text(0, 2) ? 1 : 0, saved.caller);
+	}
 	SPI_finish();
 	eduai_core_leave(&saved);
+	if (n > 0)
+		*status = eduai_queue_open_status(tenant, *status, GetUserId());
 	return n > 0;
 }
 

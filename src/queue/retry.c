@@ -176,15 +176,21 @@ next_batch(const char *tenant, Datum task_type, bool any_type, Cursor *cursor, i
 {
 	static EduaiPlan next = {
 		"SELECT e.task_id, e.finished_at FROM eduai.task_end e WHERE e.tenant_id = $1 AND " RETRIABLE
-		" AND (e.finished_at, e.task_id) > ($2, $3) AND ($4 IS NULL OR EXISTS "
+		" AND e.ended_key = ANY ($6) AND e.finished_at >= $2 "
+		"AND (e.finished_at, e.task_id) > ($2, $3) AND ($4 IS NULL OR EXISTS "
 		"(SELECT FROM eduai.task_request r WHERE r.tenant_id = e.tenant_id "
 		"AND r.task_id = e.task_id AND r.task_type = $4 OFFSET 0)) "
 		"ORDER BY e.finished_at, e.task_id LIMIT $5 FOR UPDATE SKIP LOCKED",
-		5,
-		{TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8OID}};
-	Datum args[5] = {CStringGetTextDatum(tenant), TimestampTzGetDatum(cursor->finished_at),
-					 Int64GetDatum(cursor->task_id), task_type, Int64GetDatum(REDRIVE_BATCH)};
-	int n = (int) eduai_core_run(&next, args, any_type ? "   n " : "     ");
+		6,
+		{TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID, INT8OID, INT8ARRAYOID}};
+	int64 keys[] = {
+		eduai_queue_ended_key("dead", tenant), eduai_queue_ended_key("cancelled", tenant),
+		eduai_queue_ended_key("uncertain", tenant), eduai_queue_ended_key("expired", tenant)};
+	Datum args[6] = {
+		CStringGetTextDatum(tenant),    TimestampTzGetDatum(cursor->finished_at),
+		Int64GetDatum(cursor->task_id), task_type,
+		Int64GetDatum(REDRIVE_BATCH),   eduai_core_int8_array(keys, NULL, lengthof(keys))};
+	int n = (int) eduai_core_run(&next, args, any_type ? "   n  " : "      ");
 	bool isnull;
 
 	for (int i = 0; i < n; i++)

@@ -10,7 +10,9 @@
 #define EDUAI_TASK_STATUS                                                                \
 	"ROW(t.task_id, t.task_type, "                                                       \
 	"(ARRAY['critical', 'high', 'normal', 'low'])[t.priority + 1], t.state, t.attempt, " \
-	"t.result, t.error, t.progress, t.instance, t.cost_usd, t.enqueued_at, t.run_at, "   \
+	"t.result, t.error, "                                                                \
+	"eduai.shown_progress(t.tenant_id, t.task_id, t.state, t.attempt, t.progress), "     \
+	"t.instance, t.cost_usd, t.enqueued_at, t.run_at, "                                  \
 	"t.started_at, t.finished_at, t.user_id, t.metadata)::eduai.task_status"
 
 #endif

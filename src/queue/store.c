@@ -48,17 +48,19 @@ static const struct
 };
 
 /* the oids, found once and again when the extension was created anew */
-static Oid known_schema = InvalidOid;
+static Oid known_installation = InvalidOid;
 static Oid table_oids[TASK_TABLES];
 static Oid index_oids[TASK_INDEXES];
 
 static void
 find_oids(void)
 {
-	Oid schema = eduai_core_schema();
+	Oid installation = eduai_core_installation();
+	Oid schema;
 
-	if (schema == known_schema)
+	if (installation == known_installation)
 		return;
+	schema = eduai_core_schema();
 	for (int i = 0; i < TASK_TABLES; i++)
 		table_oids[i] = get_relname_relid(table_names[i], schema);
 	for (int i = 0; i < TASK_INDEXES; i++)
@@ -68,7 +70,7 @@ find_oids(void)
 			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 							errmsg("table \"eduai.%s\" or its index \"%s\" does not exist",
 								   table_names[index_names[i].table], index_names[i].name)));
-	known_schema = schema;
+	known_installation = installation;
 }
 
 EduaiTasks *
@@ -125,6 +127,8 @@ eduai_queue_tasks_close(EduaiTasks *tasks)
 	for (int i = 0; i < TASK_TABLES; i++)
 		if (tasks->slots[i] != NULL)
 			ExecDropSingleTupleTableSlot(tasks->slots[i]);
+	for (int i = 0; tasks->ends != NULL && i < EDUAI_MOST_ENDS && tasks->ends[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(tasks->ends[i]);
 	/* locks are kept to the end of the transaction, as a statement's would be */
 	for (int i = 0; i < TASK_INDEXES; i++)
 		if (tasks->indexes[i] != NULL)
@@ -180,17 +184,19 @@ has_block(EduaiTasks *tasks, TaskTable table, BlockNumber block)
 }
 
 static bool
-is_row_of(const TupleTableSlot *slot, const char *tenant, int64 task_id)
+is_row_of(const TupleTableSlot *slot, TaskTable table, const char *tenant, int64 task_id)
 {
+	/* the other two tables begin with tenant_id, task_id */
+	int tenant_column = table == TABLE_LIVE ? LIVE_TENANT_ID : 0;
+	int id_column = table == TABLE_LIVE ? LIVE_TASK_ID : 1;
 	text *its;
 	size_t length;
 
-	/* all three tables begin with tenant_id, task_id */
-	if (DatumGetInt64(slot->tts_values[1]) != task_id)
+	if (DatumGetInt64(slot->tts_values[id_column]) != task_id)
 		return false;
 	if (tenant == NULL)
 		return true;
-	its = DatumGetTextPP(slot->tts_values[0]);
+	its = DatumGetTextPP(slot->tts_values[tenant_column]);
 	length = strlen(tenant);
 	return VARSIZE_ANY_EXHDR(its) == length && memcmp(VARDATA_ANY(its), tenant, length) == 0;
 }
@@ -215,7 +221,7 @@ eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *
 	if (!table_tuple_fetch_row_version(rel, (ItemPointer) place, SnapshotSelf, slot))
 		return NULL;
 	slot_getallattrs(slot);
-	return is_row_of(slot, tenant, task_id) ? slot : NULL;
+	return is_row_of(slot, table, tenant, task_id) ? slot : NULL;
 }
 
 /* ---- requests ---- */
@@ -274,7 +280,7 @@ eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_i
 	nulls[REQUEST_DEPENDS_ON] = !depends;
 	values[REQUEST_ENQUEUED_AT] = TimestampTzGetDatum(r->now);
 	eduai_queue_put_time(&values[REQUEST_EXPIRES_AT], &nulls[REQUEST_EXPIRES_AT], r->expires_at);
-	values[REQUEST_PAYLOAD] = JsonbPGetDatum(r->payload);
+	values[REQUEST_PAYLOAD] = JsonbPGetDatum(r->kept ? r->kept : r->payload);
 	values[REQUEST_METADATA] = JsonbPGetDatum(r->metadata);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	heap_insert(rel, tuple, GetCurrentCommandId(true), 0, NULL);

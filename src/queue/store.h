@@ -28,41 +28,42 @@ extern void eduai_queue_tasks_close(EduaiTasks *tasks);
 /* The columns of task_live, as in sql/queue/schema.sql. */
 typedef enum LiveColumn
 {
-	LIVE_TENANT_ID,
 	LIVE_TASK_ID,
+	LIVE_RUN_AT,
 	LIVE_LANE,
 	LIVE_READY_KEY,
-	LIVE_DUE_AT,
+	LIVE_ATTEMPT,
+	LIVE_ATTEMPT_BASE,
+	LIVE_PRIORITY,
 	LIVE_BACKOFF,
 	LIVE_HELD,
+	LIVE_PLAIN,
+	LIVE_TENANT_ID,
+	LIVE_TASK_TYPE,
+	LIVE_STATE,
+	LIVE_REQUEST,
+	LIVE_MODEL,
+	LIVE_DUE_AT,
 	LIVE_HELD_KEY,
 	LIVE_EXPIRES_AT,
 	LIVE_UNIQUE_KEY,
-	LIVE_TASK_TYPE,
-	LIVE_MODEL,
-	LIVE_PRIORITY,
-	LIVE_STATE,
-	LIVE_ATTEMPT,
-	LIVE_ATTEMPT_BASE,
-	LIVE_RUN_AT,
 	LIVE_CONCURRENCY_KEY,
 	LIVE_WORKER,
 	LIVE_WORKER_NAME,
 	LIVE_LEASE_MS,
-	LIVE_INSTANCE,
 	LIVE_STARTED_AT,
+	LIVE_INSTANCE,
 	LIVE_COST_USD,
 	LIVE_ERROR,
 	LIVE_PROGRESS,
-	LIVE_PLAIN,
-	LIVE_REQUEST,
 	LIVE_COLUMNS
 } LiveColumn;
 
 /* A row of task_live.  NULLs are NULL pointers, or 0 for the numbers that can be null. */
 typedef struct LiveTask
 {
-	HeapTuple tuple; /* as read; t_self is where */
+	HeapTuple tuple;      /* as read; t_self is where */
+	TupleTableSlot *slot; /* NULL, or deformed; a caller whose scan stays here may set it */
 	char *tenant;
 	int64 task_id;
 	char *task_type;
@@ -200,9 +201,15 @@ typedef struct EndedRow
 
 extern void eduai_queue_end_insert(EduaiTasks *tasks, const EndedRow *end);
 
-/* The same for many: nobody sees them before ends_insert(), which must come before the close. */
+/*
+ * The same for many: nobody sees them before ends_insert(), which must come before the close;
+ * the row's result, error and progress must last until then.
+ */
 extern void eduai_queue_end_collect(EduaiTasks *tasks, const EndedRow *end);
 extern void eduai_queue_ends_insert(EduaiTasks *tasks);
+
+/* The column ended_key of the tasks that ended so. */
+extern int64 eduai_queue_ended_key(const char *state, const char *tenant);
 
 /* Fills what carries over from the live row. */
 extern void eduai_queue_end_of_live(const LiveTask *task, EndedRow *end);

@@ -8,12 +8,11 @@
 
 #include "access/heapam.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "queue/event.h"
 #include "queue/store_internal.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-
-#define MOST_COLLECTED 256
 
 enum
 {
@@ -31,6 +30,7 @@ enum
 	END_RESULT,
 	END_ERROR,
 	END_PROGRESS,
+	END_KEY,
 	END_COLUMNS
 };
 
@@ -47,6 +47,16 @@ eduai_queue_end_state(EduaiTasks *tasks, const char *tenant, int64 task_id)
 	TupleTableSlot *slot = eduai_queue_tasks_find(tasks, TABLE_END, END_PKEY, tenant, task_id);
 
 	return slot == NULL ? NULL : TextDatumGetCString(slot->tts_values[END_STATE]);
+}
+
+/* as the column's expression in sql/queue/schema.sql */
+int64
+eduai_queue_ended_key(const char *state, const char *tenant)
+{
+	char name[2 * NAMEDATALEN];
+	int length = snprintf(name, sizeof(name), "%s %s", state, tenant);
+
+	return (int64) hash_bytes_extended((const unsigned char *) name, length, 0);
 }
 
 void
@@ -68,12 +78,10 @@ eduai_queue_end_of_live(const LiveTask *task, EndedRow *end)
 
 /* ---- writing ---- */
 
-static HeapTuple
-form(Relation rel, const EndedRow *e)
+static void
+fill(Datum *values, bool *nulls, const EndedRow *e)
 {
-	Datum values[END_COLUMNS];
-	bool nulls[END_COLUMNS] = {0};
-
+	memset(nulls, false, sizeof(bool) * END_COLUMNS);
 	values[END_TENANT_ID] = CStringGetTextDatum(e->tenant);
 	values[END_TASK_ID] = Int64GetDatum(e->task_id);
 	values[END_TASK_TYPE] = CStringGetTextDatum(e->task_type);
@@ -89,23 +97,35 @@ form(Relation rel, const EndedRow *e)
 	put_json(&values[END_RESULT], &nulls[END_RESULT], e->result);
 	put_json(&values[END_ERROR], &nulls[END_ERROR], e->error);
 	put_json(&values[END_PROGRESS], &nulls[END_PROGRESS], e->progress);
-	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	values[END_KEY] = Int64GetDatum(eduai_queue_ended_key(e->state, e->tenant));
+}
+
+/* kept for the next batch of the call */
+static TupleTableSlot *
+free_slot(EduaiTasks *tasks)
+{
+	Relation rel = eduai_queue_tasks_table(tasks, TABLE_END);
+
+	if (tasks->ends == NULL)
+		tasks->ends = palloc0(sizeof(TupleTableSlot *) * EDUAI_MOST_ENDS);
+	if (tasks->ends[tasks->nends] == NULL)
+		tasks->ends[tasks->nends] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	return ExecClearTuple(tasks->ends[tasks->nends]);
 }
 
 void
 eduai_queue_end_collect(EduaiTasks *tasks, const EndedRow *e)
 {
-	Relation rel = eduai_queue_tasks_table(tasks, TABLE_END);
 	MemoryContext old = MemoryContextSwitchTo(tasks->context);
+	TupleTableSlot *slot = free_slot(tasks);
 
-	if (tasks->ends == NULL)
-		tasks->ends = palloc(sizeof(TupleTableSlot *) * MOST_COLLECTED);
-	tasks->ends[tasks->nends] = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(form(rel, e), tasks->ends[tasks->nends], true);
-	tasks->ends[tasks->nends++]->tts_tableOid = RelationGetRelid(rel);
+	/* virtual: the values are the heap row's and then those of its index entries */
+	fill(slot->tts_values, slot->tts_isnull, e);
+	ExecStoreVirtualTuple(slot);
+	tasks->nends++;
 	MemoryContextSwitchTo(old);
 	eduai_queue_event_ended(tasks, e);
-	if (tasks->nends == MOST_COLLECTED)
+	if (tasks->nends == EDUAI_MOST_ENDS)
 		eduai_queue_ends_insert(tasks);
 }
 
@@ -116,7 +136,6 @@ enter_all(EduaiTasks *tasks, TaskIndex index)
 	{
 		TupleTableSlot *slot = tasks->ends[i];
 
-		slot_getallattrs(slot);
 		eduai_queue_tasks_enter(tasks, index, &slot->tts_tid, slot->tts_values, slot->tts_isnull,
 								false);
 	}
@@ -131,8 +150,6 @@ eduai_queue_ends_insert(EduaiTasks *tasks)
 					  GetCurrentCommandId(true), 0, NULL);
 	enter_all(tasks, END_PKEY);
 	enter_all(tasks, END_BY_STATE);
-	for (int i = 0; i < tasks->nends; i++)
-		ExecDropSingleTupleTableSlot(tasks->ends[i]);
 	tasks->nends = 0;
 }
 

@@ -34,6 +34,8 @@ typedef enum TaskIndex
 	TASK_INDEXES
 } TaskIndex;
 
+#define EDUAI_MOST_ENDS 256 /* rows of task_end that are written together */
+
 /* Everything is opened when it is first needed; NULL before. */
 struct EduaiTasks
 {
@@ -44,9 +46,9 @@ struct EduaiTasks
 	EduaiScan scans[TASK_TABLES];       /* of the primary keys */
 	TupleTableSlot *slots[TASK_TABLES]; /* for rows found by their place */
 	BlockNumber blocks[TASK_TABLES];    /* of the table, when last asked: places beyond are none */
-	TupleTableSlot **ends;              /* rows of task_end that are to be written */
-	int nends;
-	struct TaskNotes *notes; /* what event.c makes events of; NULL: nothing yet */
+	TupleTableSlot **ends;              /* EDUAI_MOST_ENDS, as many as were needed so far */
+	int nends;                          /* of them, rows of task_end that are to be written */
+	struct TaskNotes *notes;            /* what event.c makes events of; NULL: nothing yet */
 };
 
 extern Relation eduai_queue_tasks_table(EduaiTasks *tasks, TaskTable table);

@@ -38,7 +38,7 @@ json_of(const Datum *values, const bool *nulls, LiveColumn column)
 	return nulls[column] ? NULL : DatumGetJsonbPCopy(values[column]);
 }
 
-/* everything but the tuple */
+/* everything but the tuple and the slot */
 static void
 read_columns(const Datum *values, const bool *nulls, LiveTask *t)
 {
@@ -82,6 +82,7 @@ eduai_queue_live_read_tuple(EduaiTasks *tasks, HeapTuple tuple, LiveTask *task)
 	bool nulls[LIVE_COLUMNS];
 
 	task->tuple = heap_copytuple(tuple);
+	task->slot = NULL;
 	heap_deform_tuple(task->tuple, RelationGetDescr(eduai_queue_tasks_table(tasks, TABLE_LIVE)),
 					  values, nulls);
 	read_columns(values, nulls, task);
@@ -93,6 +94,7 @@ eduai_queue_live_read(TupleTableSlot *slot, LiveTask *task)
 	slot_getallattrs(slot);
 	task->tuple = ExecCopySlotHeapTuple(slot);
 	task->tuple->t_self = slot->tts_tid;
+	task->slot = NULL;
 	read_columns(slot->tts_values, slot->tts_isnull, task);
 }
 
@@ -197,12 +199,31 @@ write_result(TM_Result result, bool wait)
 	return WRITE_MOVED; /* not reached */
 }
 
+/* the new version; from the slot that the row was read from, if that is still at it */
+static HeapTuple
+changed_row(Relation rel, const LiveTask *task, const LiveChange *change)
+{
+	TupleTableSlot *slot = task->slot;
+	Datum values[LIVE_COLUMNS];
+	bool nulls[LIVE_COLUMNS];
+
+	if (slot == NULL || TTS_EMPTY(slot) || slot->tts_nvalid < LIVE_COLUMNS ||
+		!ItemPointerEquals(&slot->tts_tid, &task->tuple->t_self))
+		return heap_modify_tuple(task->tuple, RelationGetDescr(rel), (Datum *) change->values,
+								 (bool *) change->nulls, (bool *) change->replace);
+	for (int i = 0; i < LIVE_COLUMNS; i++)
+	{
+		values[i] = change->replace[i] ? change->values[i] : slot->tts_values[i];
+		nulls[i] = change->replace[i] ? change->nulls[i] : slot->tts_isnull[i];
+	}
+	return heap_form_tuple(RelationGetDescr(rel), values, nulls);
+}
+
 WriteResult
 eduai_queue_live_update(EduaiTasks *tasks, LiveTask *task, const LiveChange *change, bool wait)
 {
 	Relation rel = eduai_queue_tasks_table(tasks, TABLE_LIVE);
-	HeapTuple new = heap_modify_tuple(task->tuple, RelationGetDescr(rel), (Datum *) change->values,
-									  (bool *) change->nulls, (bool *) change->replace);
+	HeapTuple new = changed_row(rel, task, change);
 	bool entries = false;
 	WriteResult result;
 

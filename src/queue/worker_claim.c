@@ -14,6 +14,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/personal.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
 #include "core/tenant.h"
@@ -130,6 +131,7 @@ read_call(FunctionCallInfo fcinfo, ClaimCall *call)
 	eduai_queue_require_argument(fcinfo, 4, "wait");
 	call->wait_ms = eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(4), "wait", 0, EDUAI_DAY_MS);
 	call->order.tenant = eduai_core_tenant();
+	call->order.role = GetUserId();
 }
 
 static void
@@ -270,8 +272,13 @@ eduai_claim_tasks(PG_FUNCTION_ARGS)
 	look_or_wait(&call);
 	now = eduai_core_now();
 	for (int i = 0; i < call.n; i++)
+	{
 		put_task((ReturnSetInfo *) fcinfo->resultinfo, &call.claimed[i],
 				 now + Min(call.order.lease_ms, call.claimed[i].timeout_ms) * 1000);
+		if (call.claimed[i].user_id != NULL)
+			eduai_core_personal_note(call.order.tenant, call.claimed[i].user_id, "tasks", 1,
+									 GetUserId());
+	}
 	MemoryContextDelete(call.context);
 	return (Datum) 0;
 }

@@ -5,7 +5,9 @@
  * The load: feeders add batches of 50 as long as fewer than so many tasks wait;
  * workers claim and complete batches of 50 as fast as they can; two clients
  * enqueue single tasks by a timetable, and how long each of those takes from
- * the moment it was due is what an application would have waited.  Between two
+ * the moment it was due is what an application would have waited.  A third inserts
+ * the same payload into a plain table as often (the floor): what stalls that, too,
+ * is the disk's or the machine's.  Between two
  * times without (before, after) a session holds, for HOLD seconds each (during):
  *   snapshot  a REPEATABLE READ transaction with its snapshot;
  *   xid       an idle transaction with a transaction id;
@@ -154,23 +156,37 @@ start(void (*body)(const Side *side, int number), const Side *side, int number)
 	return pid;
 }
 
-static Pressure *
-start_probes(const Side *side)
+#define FLOOR_PROBE                     \
+	"INSERT INTO probe_floor (payload)" \
+	" VALUES (jsonb_build_object('key', $1::text, 'text', '@'))"
+
+/* a statement with the text of a payload in the place of its @ */
+static void
+put_payload(char *statement, size_t size, const char *pattern)
 {
-	static char statement[2048];
-	PressureClient clients[PROBES];
 	uint64_t random = 7;
 	char payload[PAYLOAD_SIZE];
-	const char *at = strchr(side->probe, '@');
+	const char *at = strchr(pattern, '@');
 
 	make_payload(payload, NULL, &random);
 	/* the text alone */
 	payload[PAYLOAD_SIZE - 30] = '\0';
-	snprintf(statement, sizeof(statement), "%.*s%s%s", (int) (at - side->probe), side->probe,
-			 payload + 60, at + 1);
-	for (int i = 0; i < PROBES; i++)
-		clients[i] = (PressureClient){statement, "probe-%d", 1000000, PROBE_RATE};
-	return pressure_start(clients, PROBES);
+	snprintf(statement, size, "%.*s%s%s", (int) (at - pattern), pattern, payload + 60, at + 1);
+}
+
+static Pressure *
+start_probes(const Side *side)
+{
+	static char statement[2048];
+	static char floor[2048];
+	PressureClient clients[PROBES + 1];
+
+	put_payload(statement, sizeof(statement), side->probe);
+	put_payload(floor, sizeof(floor), FLOOR_PROBE);
+	for (int i = 0; i <= PROBES; i++)
+		clients[i] =
+			(PressureClient){i < PROBES ? statement : floor, "probe-%d", 1000000, PROBE_RATE};
+	return pressure_start(clients, PROBES + 1);
 }
 
 /* ---- holds ---- */
@@ -366,11 +382,13 @@ watch(int seconds, double *least)
 }
 
 static void
-report(const char *when, double middle, double least, const Waits *waits)
+report(const char *when, double middle, double least, const Waits *waits, const Waits *floor)
 {
 	printf("    %-7s median %7.0f /s, least in a second %7.0f /s;  %d enqueues: p50 %.2f ms,"
-		   " p99 %.2f ms, longest %.1f ms\n",
-		   when, middle, least, waits->n, waits->p50_ms, waits->p99_ms, waits->longest_ms);
+		   " p99 %.2f ms, longest %.1f ms;  plain INSERT: p50 %.2f ms, p99 %.2f ms, longest"
+		   " %.1f ms\n",
+		   when, middle, least, waits->n, waits->p50_ms, waits->p99_ms, waits->longest_ms,
+		   floor->p50_ms, floor->p99_ms, floor->longest_ms);
 }
 
 enum
@@ -419,11 +437,12 @@ measure(int hold, const Side *side, int free_s, int hold_s)
 		waitpid(pids[i], NULL, 0);
 	for (int phase = 0; phase < PHASES; phase++)
 	{
-		Waits waits = phase == AFTER
-						  ? pressure_waits(probes, 0, PROBES, times[PHASES], wall_us())
-						  : pressure_waits(probes, 0, PROBES, times[phase], times[phase + 1]);
+		int64_t from = phase == AFTER ? times[PHASES] : times[phase];
+		int64_t until = phase == AFTER ? wall_us() : times[phase + 1];
+		Waits waits = pressure_waits(probes, 0, PROBES, from, until);
+		Waits floor = pressure_waits(probes, PROBES, 1, from, until);
 
-		report(phase_names[phase], middle[phase], least[phase], &waits);
+		report(phase_names[phase], middle[phase], least[phase], &waits, &floor);
 	}
 	printf("    during / mean of before and after %.2f\n",
 		   2 * middle[DURING] / (middle[BEFORE] + middle[AFTER]));
@@ -444,12 +463,14 @@ main(void)
 		fail("FREE and HOLD are 1 to %d seconds", MAX_SECONDS);
 	printf("command: make bench BENCH=queue_held FREE=%d HOLD=%d\n", free_s, hold_s);
 	printf("load: %d feeders and %d workers with batches of %d, at most %d waiting; %d clients"
-		   " enqueue %d a second each\n",
+		   " enqueue %d a second each, one more inserts as often into a plain table\n",
 		   FEEDERS, WORKERS, BATCH, MAX_WAITING, PROBES, PROBE_RATE);
 	shared = shared_memory(sizeof(*shared));
 	db = new_database("bench_held");
 	define_bench_type(db);
 	create_plain_queue();
+	run(db, "CREATE TABLE probe_floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+			" payload jsonb NOT NULL)");
 	result = PQexec(db, "CREATE EXTENSION pgstattuple");
 	exact = PQresultStatus(result) == PGRES_COMMAND_OK;
 	PQclear(result);

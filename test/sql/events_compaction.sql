@@ -185,3 +185,4 @@ RESET ROLE;
 REVOKE eduai_app FROM regress_app;
 DROP ROLE regress_app;
 DROP FUNCTION hashes, fill;
+SELECT eduai.disallow_tenant(current_user::name, t) FROM unnest('{events_compaction,events_compaction_2}'::text[]) t;

@@ -127,3 +127,4 @@ BEGIN;
 SELECT version FROM eduai.append_event('a-1', 'prepared');
 PREPARE TRANSACTION 'never';
 SELECT version FROM eduai.append_event('a-1', 'after');
+SELECT eduai.disallow_tenant(current_user, t) FROM unnest('{events_feed,events_feed_other}'::text[]) t;

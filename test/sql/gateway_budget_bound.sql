@@ -22,6 +22,10 @@ SELECT pg_temp.bound('{"prompt": "x", "max_tokens": 100}', '{"price_output": 8, 
 SELECT pg_temp.bound('{"prompt": "x", "max_tokens": 100}', '{"price_output": 8, "price_reasoning": 2}'), 100 * 8 / 1e6;
 SELECT pg_temp.bound(p, '{"price_input": 3, "price_cached": 0.3, "price_cache_write": 3.75}') = trim_scale(pg_temp.tokens(p) * 3.75 / 1e6)::text
 FROM (VALUES ('{"prompt": "x", "max_tokens": 1}'::jsonb)) v (p);
+-- sound, pictures and an hour of the cache, where one of them is the dearest
+SELECT k, pg_temp.bound(p, jsonb_build_object('price_input', 3, 'price_cache_write', 3.75) || jsonb_build_object(k, 40)) = trim_scale(pg_temp.tokens(p) * 40 / 1e6)::text
+FROM (VALUES ('{"prompt": "x", "max_tokens": 1}'::jsonb)) v (p), unnest('{price_cache_write_1h,price_audio_input,price_image_input}'::text[]) k;
+SELECT pg_temp.bound('{"prompt": "x", "max_tokens": 100}', '{"price_output": 8, "price_audio_output": 80}'), 100 * 80 / 1e6;
 -- the instance's limit, where the request has none; Anthropic always gets one
 SELECT pg_temp.bound('{"prompt": "x"}', '{"price_output": 8, "max_output_tokens": 50}'), 50 * 8 / 1e6;
 SELECT pg_temp.bound('{"prompt": "x", "max_tokens": 70}', '{"price_output": 8, "max_output_tokens": 50}'), 70 * 8 / 1e6;

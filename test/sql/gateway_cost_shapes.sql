@@ -35,6 +35,22 @@ SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"input_tokens": 50, "outp
 SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
 	"prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 36}'), '{"price_input": 0.27, "price_cached": 0.07, "price_output": 1.10}');
 
+-- sound in prompts and answers (gpt-4o-audio), text and pictures counted beside it: 11 × 2.50 + 21 × 40 + 20 × 10 + 80 × 80 = 27.5 + 840 + 200 + 6400 = 7467.5
+SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"prompt_tokens": 32, "completion_tokens": 100, "total_tokens": 132,
+	"prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 21, "text_tokens": 11, "image_tokens": 0},
+	"completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 80, "text_tokens": 20}}'),
+	'{"price_input": 2.50, "price_audio_input": 40, "price_output": 10, "price_audio_output": 80}');
+-- pictures in prompts: 100 × 2 + 900 × 3.5 + 10 × 8 = 200 + 3150 + 80 = 3430
+SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"prompt_tokens": 1000, "completion_tokens": 10,
+	"prompt_tokens_details": {"cached_tokens": 0, "text_tokens": 100, "image_tokens": 900}}'), '{"price_input": 2, "price_image_input": 3.5, "price_output": 8}');
+-- without prices of their own they are tokens like others: 32 × 2.50 + 100 × 10 = 1080
+SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"prompt_tokens": 32, "completion_tokens": 100,
+	"prompt_tokens_details": {"audio_tokens": 21}, "completion_tokens_details": {"audio_tokens": 80}}'), '{"price_input": 2.50, "price_output": 10}');
+-- what is cached is that whatever it holds, and parts are cut to what is left: 4 × 0.5 + 6 × 40 + 2 × 10 + 3 × 7 = 2 + 240 + 20 + 21 = 283
+SELECT pg_temp.priced('openai', 'chat', pg_temp.chat('{"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 100, "image_tokens": 100},
+	"completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 100}}'),
+	'{"price_input": 2, "price_cached": 0.5, "price_audio_input": 40, "price_image_input": 1000, "price_output": 10, "price_audio_output": 7}');
+
 -- ---- OpenAI, embeddings: 8 × 0.02 = 0.16 ----
 SELECT pg_temp.priced('openai', 'embeddings', '{"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.25]}],
 	"model": "text-embedding-3-small", "usage": {"prompt_tokens": 8, "total_tokens": 8}}', '{"price_input": 0.02, "price_output": 1000}', '{"input": "x"}');
@@ -42,6 +58,9 @@ SELECT pg_temp.priced('openai', 'embeddings', '{"object": "list", "data": [{"obj
 -- ---- OpenAI, transcription by tokens: 14 × 2.5 + 45 × 10 = 35 + 450 = 485 ----
 SELECT pg_temp.priced('openai', 'transcription', '{"text": "hi", "usage": {"type": "tokens", "input_tokens": 14, "input_token_details":
 	{"text_tokens": 0, "audio_tokens": 14}, "output_tokens": 45, "total_tokens": 59}}', '{"price_input": 2.5, "price_output": 10, "price_audio_second": 99}');
+-- sound at its own price (gpt-4o-transcribe): 5 × 2.5 + 14 × 6 + 45 × 10 = 12.5 + 84 + 450 = 546.5
+SELECT pg_temp.priced('openai', 'transcription', '{"text": "hi", "usage": {"type": "tokens", "input_tokens": 19, "input_token_details":
+	{"text_tokens": 5, "audio_tokens": 14}, "output_tokens": 45, "total_tokens": 64}}', '{"price_input": 2.5, "price_audio_input": 6, "price_output": 10}');
 -- a duration beside tokens is not billed: 14 × 2.5 + 45 × 10 = 485
 SELECT pg_temp.priced('openai', 'transcription', '{"task": "transcribe", "duration": 27.4, "text": "Agent: Thanks", "segments": [], "usage": {"type": "tokens", "input_tokens": 14,
 	"input_token_details": {"text_tokens": 0, "audio_tokens": 14}, "output_tokens": 45, "total_tokens": 59}}', '{"price_input": 2.5, "price_output": 10, "price_audio_second": 99}');
@@ -56,6 +75,9 @@ SELECT pg_temp.priced('openai', 'transcription', '{"task": "transcribe", "langua
 SELECT pg_temp.priced('openai', 'image_generation', '{"created": 1713833628, "background": "opaque", "output_format": "png", "quality": "high", "size": "1024x1024",
 	"data": [{"b64_json": "iVBORw0KGgo="}], "usage": {"total_tokens": 4210, "input_tokens": 50, "output_tokens": 4160,
 	"input_tokens_details": {"text_tokens": 10, "image_tokens": 40}}}', '{"price_input": 5, "price_output": 40}');
+-- pictures that were given at their own price (gpt-image-1): 10 × 5 + 40 × 10 + 4160 × 40 = 50 + 400 + 166400 = 166850
+SELECT pg_temp.priced('openai', 'image_generation', '{"created": 1713833628, "data": [{"b64_json": "iVBORw0KGgo="}], "usage": {"total_tokens": 4210, "input_tokens": 50,
+	"output_tokens": 4160, "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}}}', '{"price_input": 5, "price_image_input": 10, "price_output": 40}');
 -- by the piece, dall-e: 3 × 0.040
 SELECT pg_temp.priced('openai', 'image_generation', '{"created": 1589478378, "data": [{"url": "https://x/1"}, {"url": "https://x/2"}, {"url": "https://x/3"}]}',
 	'{"price_image": 0.040}', '{"prompt": "a cat", "n": 3}');
@@ -71,6 +93,13 @@ SELECT pg_temp.priced('openai', 'image_generation', '{"data": [{"url": "u"}]}', 
 SELECT pg_temp.priced('anthropic', 'chat', pg_temp.claude('{"input_tokens": 50, "cache_read_input_tokens": 100000, "cache_creation_input_tokens": 248,
 	"cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100}, "output_tokens": 503, "service_tier": "standard"}'),
 	'{"price_input": 3, "price_cached": 0.30, "price_cache_write": 3.75, "price_output": 15}');
+-- kept for an hour at twice the input's price: 50 × 3 + 100000 × 0.30 + 148 × 3.75 + 100 × 6 + 503 × 15 = 150 + 30000 + 555 + 600 + 7545 = 38850
+SELECT pg_temp.priced('anthropic', 'chat', pg_temp.claude('{"input_tokens": 50, "cache_read_input_tokens": 100000, "cache_creation_input_tokens": 248,
+	"cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100}, "output_tokens": 503, "service_tier": "standard"}'),
+	'{"price_input": 3, "price_cached": 0.30, "price_cache_write": 3.75, "price_cache_write_1h": 6, "price_output": 15}');
+-- no more of it than was written: 10 × 3 + 20 × 6 + 1 × 15 = 30 + 120 + 15 = 165
+SELECT pg_temp.priced('anthropic', 'chat', pg_temp.claude('{"input_tokens": 10, "cache_creation_input_tokens": 20, "cache_creation": {"ephemeral_1h_input_tokens": 100}, "output_tokens": 1}'),
+	'{"price_input": 3, "price_cache_write": 3.75, "price_cache_write_1h": 6, "price_output": 15}');
 -- thinking is counted in output_tokens; searches of the server's tools are not tokens: 105 × 3 + 6039 × 15 = 315 + 90585 = 90900
 SELECT pg_temp.priced('anthropic', 'chat', pg_temp.claude('{"input_tokens": 105, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 6039,
 	"server_tool_use": {"web_search_requests": 1}}'), '{"price_input": 3, "price_output": 15}');

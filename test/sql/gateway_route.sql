@@ -89,3 +89,4 @@ SELECT pg_temp.try(format('SELECT eduai.route(%s)', a)) FROM unnest(ARRAY[$$'cha
 SELECT eduai.add_instance('gr-f', 'gateway_route', 'gr-f', options => '{"fallback": "gr-a"}');
 ROLLBACK;
 SHOW eduai.balancer;
+SELECT eduai.disallow_tenant(current_user::text, 'default');

@@ -101,3 +101,5 @@ RESET ROLE;
 SET ROLE regress_proj_eval;
 SET eduai.tenant = 'proj_eval_none';
 SELECT answers FROM eduai.learner_model_eval();
+RESET ROLE;
+SELECT eduai.disallow_tenant(current_user::text, 'proj_eval');

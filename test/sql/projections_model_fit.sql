@@ -135,3 +135,4 @@ SELECT eduai.fit_learner_model();
 RESET ROLE;
 SELECT * FROM eduai.test_fit_skill('{t}', '{0,1}', '{t}', 1);
 SELECT * FROM eduai.test_fit_skill('{t}', '{366}', '{t}', 1);
+SELECT eduai.disallow_tenant(current_user::text, 'proj_fit');

@@ -24,6 +24,8 @@ CREATE FUNCTION pg_temp.start(task bigint, attempt int) RETURNS void LANGUAGE sq
 	AS 'UPDATE eduai.task_live SET state = ''running'', lane = NULL, ready_key = NULL, attempt = $2 WHERE task_id = $1';
 CREATE FUNCTION pg_temp.turns(task bigint, end_state text, result jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER
 	AS 'UPDATE eduai.task_end SET state = $2, result = $3 WHERE task_id = $1';
+CREATE FUNCTION pg_temp.stands(task bigint, state text, attempt int, progress jsonb) RETURNS void LANGUAGE sql SECURITY DEFINER
+	AS 'UPDATE eduai.task_live SET state = $2, attempt = $3, progress = $4 WHERE task_id = $1';
 SET ROLE regress_queue_output;
 SET eduai.tenant = 'queue_output';
 
@@ -38,6 +40,20 @@ SELECT eduai.append_output(:t, 1, 'a time');
 SELECT * FROM eduai.task_output(:t);
 SELECT * FROM eduai.task_output(:t, 1);
 SELECT * FROM eduai.task_output(:t, after_seq => 2, wait => '1 day');
+-- the same in the task's progress: its worker's own text comes first, nobody else's is shown
+SELECT progress FROM eduai.get_task(:t);
+SELECT progress FROM eduai.get_tasks(ARRAY[:t]);
+SELECT (eduai.wait_task(:t, '0 s')).progress;
+SELECT pg_temp.stands(:t, 'running', 1, '{"current": 3, "total": 7}');
+SELECT progress FROM eduai.get_task(:t);
+SELECT pg_temp.stands(:t, 'running', 1, '{"text": "my own"}');
+SELECT progress FROM eduai.get_task(:t);
+SELECT pg_temp.stands(:t, 'running', 2, NULL);
+SELECT progress FROM eduai.get_task(:t);
+SELECT pg_temp.stands(:t, 'ready', 1, '{"total": 7}');
+SELECT progress FROM eduai.get_task(:t);
+SELECT pg_temp.stands(:t, 'running', 1, NULL);
+SELECT pg_temp.fails('SELECT eduai.shown_progress(''queue_output_2'', 1, ''running'', 1, NULL)');
 -- nothing new, unknown, null
 SELECT count(*) FROM eduai.task_output(:t, 3, '0 s');
 SELECT clock_timestamp() AS before \gset

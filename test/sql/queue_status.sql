@@ -57,7 +57,9 @@ RESET ROLE;
 BEGIN;
 INSERT INTO eduai.task_end (tenant_id, task_id, task_type, priority, state, attempt, run_at, finished_at)
 SELECT 'queue_status', -i, 'chat', 2, 'completed', 1, now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, 20000) i;
-ANALYZE eduai.task_end;
+INSERT INTO eduai.task_request (tenant_id, task_id, task_type, priority, max_attempts, timeout_ms, owner, enqueued_at, payload, metadata)
+SELECT 'queue_status', -i, 'chat', 2, 1, 1000, current_user, now(), '{}', '{}' FROM generate_series(1, 20000) i;
+ANALYZE eduai.task_end, eduai.task_request;
 CREATE FUNCTION pg_temp.scans(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	line text;
@@ -68,6 +70,7 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
+SET LOCAL ROLE regress_queue_status;
 SELECT DISTINCT s FROM pg_temp.scans('SELECT * FROM eduai.queue_status') s WHERE s <> 'Bitmap';
 SELECT DISTINCT s FROM pg_temp.scans('SELECT * FROM eduai.dead_letter') s WHERE s <> 'Bitmap';
 ROLLBACK;

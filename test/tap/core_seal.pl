@@ -191,7 +191,7 @@ like(ask("ALTER SYSTEM SET eduai.master_key_file = 'relative/key';"), qr/ERROR: 
 is(ask("SET ROLE eduai_admin; SELECT count(*) FROM pg_settings WHERE name = 'eduai.master_key_file' AND setting <> ''; RESET ROLE;"), '0',
 	'who is no superuser does not see the path');
 set_path('');
-refused('eduai.master_key_file is not set', 'no path');
+refused('neither eduai.master_key_file nor eduai.master_key_command is set', 'no path');
 is(ask("SELECT count(*) FROM eduai.health_problems() WHERE code LIKE 'master%';"), '0', 'which is no problem of itself');
 
 $session->quit;

@@ -295,10 +295,10 @@ is($appender->ask(q{SELECT version FROM eduai.append_event('s', 't');}), '1', 't
 
 # Where no worker can be had, the append makes the partition by itself.
 $_->quit for $holder, $appender;
-other('ALTER SYSTEM SET max_worker_processes = 4');
+other('ALTER SYSTEM SET max_worker_processes = 5');
 other('DROP EXTENSION eduai; CREATE EXTENSION eduai');
 $other->restart;
-wait_until(sub { other(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('eduai launcher', 'eduai dispatcher', 'eduai projector', 'logical replication launcher')}) eq '4' },
+wait_until(sub { other(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('eduai launcher', 'eduai dispatcher', 'eduai projector', 'eduai keeper', 'logical replication launcher')}) eq '5' },
 	20, 'all places are taken');
 is(other(q{SELECT version FROM eduai.append_event('s', 't')}), '1', 'an append works without a free worker');
 is(other(q{SELECT count(*) FROM eduai.read_all()}), '1', 'and is read');

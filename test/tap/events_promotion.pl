@@ -199,7 +199,7 @@ cmp_ok(there(q{SELECT min("position") FROM eduai.read_all(} . $last . ')'), '>',
 is(there(qq{SELECT string_agg(stream || ' ' || version, ', ' ORDER BY "position") FROM eduai.read_all($last)}), 'sync 4, new 1', 'the feed goes on');
 is(there(q{SELECT count(*) = count(DISTINCT "position") AND count(*) = count(DISTINCT event_id) FROM eduai.read_all(0, 10000)}), 't', 'no position twice');
 wait_until(
-	sub { there(q{SELECT string_agg(backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'eduai%'}) eq 'eduai dispatcher, eduai launcher, eduai projector' },
+	sub { there(q{SELECT string_agg(backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'eduai%'}) eq 'eduai dispatcher, eduai keeper, eduai launcher, eduai projector' },
 	20, 'the workers run on the promoted server');
 pass('the workers run on the promoted server');
 wait_until(sub { there(q{SELECT mark >= (SELECT max("position") FROM eduai.read_all(0, 10000)) FROM eduai.event_mark}) eq 't' }, 20, 'the mark is stored');

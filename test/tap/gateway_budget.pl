@@ -15,7 +15,9 @@ use Test::More;
 
 my $node = new_node(
 	fsync => 1,
-	conf => { 'eduai.test_mode' => 'on', 'eduai.sweep_interval' => '200ms', 'eduai.queue_max_size' => 0, max_connections => 120 });
+	conf => { 'eduai.test_mode' => 'on', 'eduai.sweep_interval' => '200ms', 'eduai.queue_max_size' => 0, max_connections => 120,
+		# providers that fail are not this test's subject
+		'eduai.breaker_open' => '1ms', 'eduai.breaker_ramp' => 0 });
 my $sim = start_simulator(seed => test_seed() % 1000000);
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
@@ -69,6 +71,8 @@ instance('dear', 'tokens_in=100;tokens_out=100', 100);
 
 # ---- a thousand sessions ----
 
+# Every other task is patient: enqueue lets it in whatever is spent, and the
+# dispatcher alone is in its way.
 sql(q{
 	SELECT eduai.set_budget('tenant', 5, on_exceeded => 'refuse');
 	CREATE FUNCTION ask(kind int, tokens int) RETURNS void LANGUAGE plpgsql AS $$
@@ -76,7 +80,8 @@ sql(q{
 		d text;
 	BEGIN
 		PERFORM eduai.enqueue('chat', jsonb_build_object('prompt', 'x', 'max_tokens', tokens,
-			'model', (ARRAY['less', 'less', 'less', 'exact', 'less', 'less', 'less', 'exact', 'lost', 'mute'])[kind]), max_attempts => 2);
+			'model', (ARRAY['less', 'less', 'less', 'exact', 'less', 'less', 'less', 'exact', 'lost', 'mute'])[kind]),
+			max_attempts => 2, on_refusal => CASE WHEN tokens % 2 = 0 THEN 'defer' ELSE 'error' END);
 	EXCEPTION WHEN SQLSTATE 'UE005' THEN
 		GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL;
 		INSERT INTO refused VALUES (SQLSTATE, d);
@@ -102,13 +107,15 @@ is(sql(q{SELECT (SELECT count(*) FROM refused) + (SELECT count(*) FROM eduai.tas
 cmp_ok(sql(q{SELECT count(*) FROM refused WHERE sqlstate = 'UE005' AND detail ~ '^Scope tenant, spent [0-9.]+, reserved [0-9.]+, usd 5 per 1 day; '}), '>', 0, 'some were refused, with their reason');
 is(sql(q{SELECT count(*) FROM eduai.task WHERE state = 'dead' AND NOT EXISTS (SELECT FROM eduai.usage_ledger l WHERE l.task_id = task.task_id)
 	AND error->>'code' IS DISTINCT FROM 'budget_exceeded'}), 0, 'what was accepted and not sent says that its budget was spent');
-is(sql(q{SELECT string_agg(DISTINCT state, ' ' ORDER BY state) FROM eduai.task}), 'completed dead', 'nothing else became of any');
+is(sql(q{SELECT string_agg(DISTINCT state, ' ' ORDER BY state) FROM eduai.task}), 'completed dead scheduled', 'nothing else became of any');
+is(sql(q{SELECT count(*) FROM eduai.task WHERE state = 'scheduled' AND (error->>'code' <> 'budget_exceeded' OR metadata->>'on_refusal' IS NULL)}), 0, 'only the patient wait, for the budget');
 is(sql(q{SELECT count(*) FROM eduai.usage_ledger WHERE code = 'http_500' AND counted_usd IS NOT NULL}), 0, 'a provider that refuses is not paid');
 is(sql(q{SELECT count(*) > 0 AND bool_and(cost_usd = 0 AND counted_usd = bound_usd) FROM eduai.usage_ledger WHERE code = 'body_cut' OR instance = 'mute'}), 't',
 	'an answer that was lost, or does not say what it used, counts at its bound');
 is(sql(q{SELECT count(*) FROM eduai.usage_ledger WHERE cost_usd > bound_usd}), 0, 'no call cost more than its bound');
 # health checks have no model
 is(scalar(grep { $_->{model} } @{ sim_journal($sim) }), sql(q{SELECT count(*) FROM eduai.usage_ledger}), 'each request is in the ledger');
+sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task_live});
 sql(q{SELECT eduai.set_budget('tenant', NULL)});
 
 # ---- a provider that reports more than the bound ----

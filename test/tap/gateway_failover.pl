@@ -9,6 +9,7 @@ use EduaiTest;
 use JSON::PP ();
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 my $node = new_node(
 	conf => {
@@ -207,6 +208,27 @@ wait_until(sub { value("SELECT count(*) FROM eduai.usage_ledger WHERE task_id = 
 wait_until(sub { value(q{SELECT count(*) FROM eduai.task WHERE finished_at IS NULL}) == 0 }, 20, 'all has ended');
 is( value(q{SELECT string_agg(i.name, ' ') FROM eduai.instance i, eduai.route('chat', request => jsonb_build_object('model', i.model)) r
 		WHERE 'chat' = ANY (i.task_types) AND r.reason ~ '[1-9]\d* of \d+ calls'}), '', 'nothing is counted as in flight any more');
+
+# ---- a limit for ever, that ends after all ----
+
+# Each refusal doubles the pause, which so is no longer than the refusals have
+# lasted: a provider that has room again is asked within as much time again.
+{
+	my ($after) = map { @$_ ? $_->[-1]{seq} : 0 } sim_journal($sim);
+	instance('refuses', 'refuses');
+	sim_default($sim, 'refuses', 'status=429');
+	my @tasks = map { enqueue("refuses", ", max_attempts => 50") } 1 .. 3;
+	my $asked = sub { return grep { $_->{model} eq 'refuses' } @{ sim_journal($sim, $after) } };
+	wait_until(sub { my @r = $asked->(); @r >= 4 && $r[-1]{arrival_us} - $r[0]{arrival_us} > 0.9e6 }, 30, 'it has refused for a while');
+	my @refused = $asked->();
+	sim_default($sim, 'refuses', '');
+	my $well_us = Time::HiRes::time() * 1e6;
+	my ($first) = @{ wait_until(sub { my @good = grep { $_->{status} == 200 } $asked->(); @good && \@good }, 60, 'it is asked again') };
+	my $lasted = ($well_us - $refused[0]{arrival_us}) / 1e6;
+	cmp_ok(($first->{arrival_us} - $well_us) / 1e6, '<', $lasted + 2, sprintf('after refusals for %.1f s it is asked within as long', $lasted));
+	wait_until(sub { join(' ', map { state_of($_) } @tasks) eq join ' ', ("completed") x 3 }, 60, 'and then all are served');
+	pass('and then all are served');
+}
 
 $node->stop;
 done_testing();

@@ -171,7 +171,7 @@ wait_until(sub { $node->safe_psql('postgres', $sweeps) >= $now + 3 }, 20, 'three
 my $log = slurp_file($node->logfile, $log_start);
 unlike($log, qr/(?:FATAL|ERROR):.*does not exist/, 'no worker looks for the dropped database');
 my @fatal = $log =~ /(FATAL:.*)/g;
-cmp_ok(scalar @fatal, '<=', 4, 'only the terminated workers, two of each database, say FATAL') or diag "@fatal";
+cmp_ok(scalar @fatal, '<=', 6, 'only the terminated workers, three of each database, say FATAL') or diag "@fatal";
 
 # ---- DROP EXTENSION ----
 

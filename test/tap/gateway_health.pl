@@ -108,6 +108,13 @@ $node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'drainin
 wait_until(sub { $node->safe_psql('postgres', q{SELECT eduai.health()->'instances'->>'active'}) == 0 }, 10, 'none is active');
 wait_until(sub { my $after = latest(); my $start = time(); wait_until(sub { time() - $start > 0.5 }, 5, 'a moment'); checks($after) == 0 }, 20, 'the last check is over');
 no_checks('none without an active instance');
+# A webhook gets what it was made for, and nothing else.
+$node->safe_psql('postgres', qq{SELECT eduai.define_task_type('grading', 'gateway', 'analysis');
+	SELECT eduai.add_provider('hook', 'openai', '$sim->{base_url}/v1', 'whsec_c2lnbmluZyBzZWNyZXQ=', '{"webhook": true, "allow_loopback": true}');
+	SELECT eduai.add_instance('hook', 'hook', 'grader-1', '{grading}')});
+wait_until(sub { $node->safe_psql('postgres', q{SELECT eduai.health()->'instances'->>'active'}) == 1 }, 10, 'a webhook is active');
+no_checks('none of a webhook');
+is(status('health, breaker', 'hook'), 'unknown|closed', '... of which nothing is known, and which is used all the same');
 $node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'active')});
 wait_checks(2, 'checks again');
 $node->safe_psql('postgres', q{INSERT INTO eduai.adoption (home) VALUES ('elsewhere'); SELECT eduai.set_instance_state('sim-1', 'active')});

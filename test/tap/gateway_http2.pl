@@ -94,5 +94,13 @@ my @after = enqueue('stream', 5, 3);
 like(outcomes(@after), qr/^completed: 5(?:, failed protocol_error: \d)?$/, 'after a GOAWAY');
 is(server('/stats')->{requests}, 74, 'each was answered once');
 
+# ---- only where it was asked for
+
+my $before = server('/stats')->{versions};
+$node->safe_psql('postgres', qq{SELECT eduai.add_provider('h1', 'openai', 'https://127.0.0.1:$port/v1', NULL, '{"allow_loopback": true}');
+	SELECT eduai.add_instance('h1', 'h1', 'plain', options => '{"aliases": ["one"]}')});
+is(outcomes(enqueue('one', 3)), 'completed: 3', 'a provider without the option');
+is_deeply(server('/stats')->{versions}, { %$before, '1.1' => 3 }, '... is called over HTTP/1.1');
+
 $node->stop;
 done_testing();

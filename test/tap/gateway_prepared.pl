@@ -9,7 +9,7 @@ use EduaiTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node(fsync => 1, conf => { 'eduai.sweep_interval' => '1s', max_prepared_transactions => 20 });
+my $node = new_node(fsync => 1, conf => { 'eduai.sweep_interval' => '1s', 'eduai.queue_lanes' => 32768, 'eduai.queue_max_size' => 0, max_prepared_transactions => 20 });
 my $sim = start_simulator();
 add_fleet($node, $sim);
 
@@ -85,6 +85,18 @@ for my $sql (q{SELECT count(*) FROM eduai.claim_tasks('w', '{custom}');})
 	like($session->ask(q{PREPARE TRANSACTION 'claim';}), qr/ERROR:  0A000/, 'cannot be prepared');
 }
 is(value(q{SELECT count(*) FROM eduai.claim_tasks('w', '{custom}')}), '1', 'and the task is free again');
+
+# A sweep over thirty thousand lanes, as after a start, rests a hundred times as
+# long as it took; a transaction that was prepared meanwhile does not wait for that.
+value(q{SELECT cardinality(eduai.enqueue_batch('custom', ARRAY(SELECT jsonb_build_object('model', 'm' || n) FROM generate_series(1, 30000) n)))});
+$node->restart;
+my $after = value(enqueue_sql('after-start') =~ s/;$//r);
+wait_for_task($node, $after, 'completed', 20);
+prepare('rested', enqueue_sql('rested'));
+my $committed = time();
+value(q{COMMIT PREPARED 'rested'});
+wait_until(sub { (state_of('rested') // '') eq 'completed' }, 60, 'it completes');
+cmp_ok(time() - $committed, '<', 3.5, 'what was prepared is swept for at once, however much there is to rest');
 
 $node->stop;
 done_testing();

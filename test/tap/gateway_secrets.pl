@@ -38,6 +38,14 @@ sub answer
 my %script = (
 	plain => sub { whole('200 OK', answer('fine', 'm')) },
 	text => sub { whole('200 OK', answer("your key is $_[0]", "model $_[0]"), "X-Request-Id: $_[0]\r\n") },
+	escaped => sub { whole('200 OK', answer('your key is ' . join('', map { sprintf '\\u%04x', ord } split //, $_[0]), 'm')) },
+	# pieces of a stream, with the key cut into three of them
+	stream => sub {
+		my @parts = ('your key is ' . substr($_[0], 0, 9), substr($_[0], 9, 8), substr($_[0], 17) . ', sk-', 'yes');
+		("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n",
+			(map { qq(data: {"model": "m", "choices": [{"delta": {"content": "$_"}}]}\n\n) } @parts),
+			qq(data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n));
+	},
 	tools => sub { whole('200 OK', qq({"model": "m", "choices": [{"message": {"content": null, "refusal": "$_[0]"}, "finish_reason": "stop"}], "usage": {}})) },
 	auth => sub { whole('401 No', qq({"error": {"message": "no such key: $_[0]", "type": "$_[0]", "code": "$_[0]", "param": "$_[0]"}}), "WWW-Authenticate: Bearer $_[0]\r\nX-Request-Id: $_[0]\r\n") },
 	twice => sub { whole('400 Bad', '{"error": {"message": "' . $_[0] x 2 . ' and ' . 'x' x 450 . $_[0] . '"}}') },
@@ -71,7 +79,12 @@ if ($server == 0)
 		my ($method, $way) = $request =~ m{^(\w+) /(\w+)/};
 		my ($given) = $request =~ /^Authorization: Bearer (.*?)\r$/mi;
 		append_to_file($seen, "$method $given $way\n");
-		syswrite $client, $script{$way}->($given);
+		my @pieces = $script{$way}->($given);
+		while (defined(my $piece = shift @pieces))
+		{
+			syswrite $client, $piece;
+			select undef, undef, undef, 0.3 if @pieces;
+		}
 		POSIX::_exit(0);
 	}
 	POSIX::_exit(0);
@@ -167,6 +180,13 @@ for my $name (sort keys %key)
 }
 cmp_ok(value(q{SELECT count(DISTINCT code) FROM eduai.provider_call WHERE code IS NOT NULL}), '>=', 8, 'the failures are of many kinds');
 like(look('results', value("SELECT * FROM eduai.get_tasks('{$all}')")), qr/your key is \[key\]/, 'an answer that has the key is shown without it');
+my $streams = value(qq{SELECT string_agg(task_id::text, ' ') FROM eduai.task WHERE task_id IN ($all) AND model LIKE '%-stream'});
+for my $id (split / /, $streams)
+{
+	is(look('streamed output', value("SELECT string_agg(delta, '' ORDER BY seq) FROM eduai.task_output($id, 0, '0')")), 'your key is [key], sk-yes', 'a key cut into pieces of a stream is not shown');
+	cmp_ok(value("SELECT count(*) FROM eduai.task_output($id, 0, '0')"), '>', 2, '... though the text was shown while it came');
+}
+is(value(qq{SELECT string_agg(DISTINCT result->>'text', '|') FROM eduai.task WHERE task_id IN ($all) AND model LIKE '%-escaped'}), 'your key is [key]', 'nor is one in escapes');
 look('notifications', $listening->ask('SELECT 1;'));
 wait_until(sub { look('notifications', $listening->ask('SELECT 1;')); (() = $place{notifications} =~ /eduai_task/g) >= @ids }, 20, 'all were announced');
 
@@ -267,7 +287,7 @@ look('log', $log);
 # ---- what was found ----
 
 my %decoy = (
-	results => 'sk-DECOY-metadata', notifications => 'eduai_task', 'activity' => 'sk-DECOY-activity', 'activity of add_provider' => 'hidden', 'errors shown' => 'sk-DECOY-error',
+	results => 'sk-DECOY-metadata', 'streamed output' => 'your key is', notifications => 'eduai_task', 'activity' => 'sk-DECOY-activity', 'activity of add_provider' => 'hidden', 'errors shown' => 'sk-DECOY-error',
 	statements => 'sk-DECOY-statement', 'relations as postgres' => 'sk-DECOY-payload', 'relations as eduai_admin' => 'env:EDUAI_SECRETS_KEY', 'relations as eduai_app' => 'pupil',
 	'relations as eduai_worker' => '', 'relations as eduai_reader' => 'literal-plain', events => 'pupil', health => 'sk-DECOY-health', settings => 'sk-DECOY-setting',
 	dumps => 'sk-DECOY-payload', processes => 'eduai dispatcher', 'heap of provider_secret' => 'literal-plain', log => 'sk-DECOY-statement');

@@ -58,6 +58,7 @@ my $task = enqueue('slow');
 my @first = deltas($task, 0, '20 s');
 is(value("SELECT state FROM eduai.get_task($task)"), 'running', 'text comes while the task runs');
 cmp_ok(scalar @first, '>=', 1, 'some of it');
+my $shown = value("SELECT progress->>'text' FROM eduai.get_task($task)");
 my @all = @first;
 my $after = $all[-1][0];
 while ($all[-1][1] ne 't')
@@ -70,6 +71,8 @@ my $took = Time::HiRes::time() - $begun;
 my $text = value("SELECT result->>'text' FROM eduai.get_task($task)");
 is(join('', map { $_->[2] } @all), $text, 'the deltas are the result\'s text');
 is($text, $words =~ s/\+/ /gr, 'which is the provider\'s');
+ok(length $shown && length $shown < length $text && index($text, $shown) == 0, 'the beginning of it was the progress of the task');
+is(value("SELECT progress IS NULL FROM eduai.get_task($task)"), 't', '... which has none at its end');
 is(join(',', map { $_->[0] } @all), join(',', 1 .. @all), 'numbered without a gap') if $all[-1][2] ne '';
 cmp_ok(scalar @all, '<=', 4 * $took + 3, 'at most four times a second');
 cmp_ok(scalar @all, '>=', 3, 'and more than once');

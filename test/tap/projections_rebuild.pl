@@ -331,9 +331,9 @@ is(value(q{SELECT count(*) FROM eduai.health_problems()}), '0', 'nothing is wron
 
 # ---- without a worker ----
 
-value('ALTER SYSTEM SET max_worker_processes = 4');
+value('ALTER SYSTEM SET max_worker_processes = 5');
 $node->restart;
-wait_until(sub { value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('eduai launcher', 'eduai dispatcher', 'eduai projector', 'logical replication launcher')}) eq '4' },
+wait_until(sub { value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('eduai launcher', 'eduai dispatcher', 'eduai projector', 'eduai keeper', 'logical replication launcher')}) eq '5' },
 	20, 'all places are taken');
 like(failure(q{SELECT eduai.rebuild_projection('async');}), qr/^53000: could not start a process to rebuild projection "async"/, 'without a free worker it says so');
 $node->stop;

@@ -148,6 +148,7 @@ for my $part (1 .. 200)
 }
 is(length $text, 200_000, 'a reader that follows a stream longer than the buffer misses nothing');
 is(value("SELECT min(seq) > 130, max(seq), count(*) = max(seq) - min(seq) + 1 FROM eduai.task_output($long)"), 't|200|t', 'a late one misses the beginning, and sees it');
+is(value("SELECT progress IS NULL FROM eduai.get_task($long)"), 't', '... and is not shown it as all that there is');
 is(value("SELECT delta FROM eduai.task_output($other)"), 'other', 'a short stream beside it keeps its text');
 is(value("SELECT * FROM eduai.task_output($early)"), '1|early|t|1', 'one that had ended gave room first: its result is there');
 is(value("SELECT * FROM eduai.task_output($early, 1)"), '2||t|1', 'but not for one who may have read it');

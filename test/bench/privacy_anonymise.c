@@ -1,0 +1,192 @@
+/*
+ * privacy_anonymise.c: what anonymising costs, and what writers notice of it.
+ *
+ * EVENTS old events are loaded (append_batch, occurred_at three years ago) and
+ * compacted.  Then WRITERS connections append, an event a transaction, each at
+ * most RATE a second: SECONDS alone, then while anonymise_events() does all of
+ * it, then alone again.  Printed: events anonymised a second; the writers'
+ * longest stall, and the median of their appends in each tenth of a second,
+ * beside the two quiet times.  The names are counted: one for each learner.
+ *
+ *   EVENTS=5000000  LEARNERS=100000  WRITERS=2  RATE=200  SECONDS=20
+ */
+#include "bench.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_WRITERS 16
+#define SLOTS       100000 /* tenths of a second */
+
+typedef struct Writer
+{
+	pthread_t thread;
+	int number;
+	int64_t worst_us;
+} Writer;
+
+typedef struct Phase
+{
+	const char *name;
+	double per_s; /* the median */
+	double worst_ms;
+	double seconds;
+} Phase;
+
+static volatile bool stopping;
+static int64_t phase_start;
+static int slots[SLOTS];
+static Writer writers[MAX_WRITERS];
+static int nwriters;
+static int rate;
+
+static void *
+write_on(void *arg)
+{
+	Writer *w = arg;
+	PGconn *db = connect_db();
+	int64_t began = wall_us();
+	int64_t n = 0;
+
+	run(db, "SET synchronous_commit = off");
+	while (!stopping)
+	{
+		char sql[256];
+		int64_t due = began + n++ * 1000000 / rate;
+		int64_t now = wall_us();
+		int64_t took;
+		int64_t slot;
+
+		if (due > now)
+			usleep((useconds_t) (due - now));
+		snprintf(sql, sizeof(sql),
+				 "SELECT eduai.append_event('learner-w%d-%d', 'exercise_attempted', "
+				 "'{\"skill\": \"s\", \"correct\": true}', user_id => 'w%d-%d')",
+				 w->number, (int) (n % 1000), w->number, (int) (n % 1000));
+		now = wall_us();
+		run(db, sql);
+		took = wall_us() - now;
+		slot = (wall_us() - phase_start) / 100000;
+		if (slot >= 0 && slot < SLOTS)
+			__atomic_fetch_add(&slots[slot], 1, __ATOMIC_RELAXED);
+		if (took > w->worst_us)
+			w->worst_us = took;
+		/* who was held up does not catch up: that would hide it in the rate */
+		if (now - due > 1000000 / rate)
+		{
+			began = now;
+			n = 0;
+		}
+	}
+	PQfinish(db);
+	return NULL;
+}
+
+static void
+start_writers(void)
+{
+	stopping = false;
+	memset(slots, 0, sizeof(slots));
+	phase_start = wall_us();
+	for (int i = 0; i < nwriters; i++)
+	{
+		writers[i].number = i;
+		writers[i].worst_us = 0;
+		if (pthread_create(&writers[i].thread, NULL, write_on, &writers[i]) != 0)
+			fail("cannot start a thread");
+	}
+}
+
+static void
+stop_writers(Phase *phase)
+{
+	double *rates = malloc(sizeof(double) * SLOTS);
+	int64_t worst = 0;
+	int n;
+
+	phase->seconds = (double) (wall_us() - phase_start) / 1e6;
+	stopping = true;
+	for (int i = 0; i < nwriters; i++)
+	{
+		pthread_join(writers[i].thread, NULL);
+		if (writers[i].worst_us > worst)
+			worst = writers[i].worst_us;
+	}
+	n = (int) (phase->seconds * 10);
+	for (int i = 0; i < n && i < SLOTS; i++)
+		rates[i] = slots[i] * 10.0;
+	phase->per_s = n > 0 ? median(rates, n < SLOTS ? n : SLOTS) : 0;
+	phase->worst_ms = (double) worst / 1000;
+	free(rates);
+}
+
+static void
+quiet(Phase *phase)
+{
+	start_writers();
+	sleep((unsigned) env_int("SECONDS", 20));
+	stop_writers(phase);
+}
+
+static void
+load(PGconn *db, int events, int learners)
+{
+	for (int done = 0; done < events; done += 20000)
+	{
+		char sql[1024];
+
+		snprintf(
+			sql, sizeof(sql),
+			"SELECT eduai.append_batch(array_agg('learner-p' || i %% %d),"
+			" array_agg('exercise_attempted'::text), array_agg(jsonb_build_object("
+			"'skill', 'skill ' || i %% 60, 'item', 'item ' || i %% 3000, 'correct', i %% 3 = 0,"
+			" 'score', i %% 11 / 10.0, 'answer', 'said ' || i, 'time_spent', i %% 300)),"
+			" array_agg('p' || i %% %d), NULL, NULL,"
+			" array_agg(now() - interval '3 years' + i * interval '1 second'))"
+			" FROM generate_series(%d, %d) i",
+			learners, learners, done, done + 19999);
+		run(db, sql);
+	}
+	run(db, "SELECT eduai.compact_events('0 s')");
+}
+
+int
+main(void)
+{
+	PGconn *db = connect_db();
+	int events = env_int("EVENTS", 5000000);
+	int learners = env_int("LEARNERS", 100000);
+	Phase before = {.name = "before"};
+	Phase during = {.name = "during"};
+	Phase after = {.name = "after"};
+	const Phase *all[] = {&before, &during, &after};
+	int64_t changed;
+
+	nwriters = env_int("WRITERS", 2);
+	rate = env_int("RATE", 200);
+	if (nwriters < 1 || nwriters > MAX_WRITERS || rate < 1)
+		fail("WRITERS is 1 to %d, RATE at least 1", MAX_WRITERS);
+	printf("%d events of %d learners; %d writers, %d appends a second each\n", events, learners,
+		   nwriters, rate);
+	fflush(stdout);
+	load(db, events, learners);
+	quiet(&before);
+	start_writers();
+	changed = ask_int(db, "SELECT eduai.anonymise_events('2 years')");
+	stop_writers(&during);
+	quiet(&after);
+	if (changed < events)
+		fail("%lld events were anonymised, not %d", (long long) changed, events);
+	printf("anonymised %lld events in %.1f s: %.0f a second\n", (long long) changed, during.seconds,
+		   (double) changed / during.seconds);
+	for (int i = 0; i < 3; i++)
+		printf("%-8s median %.0f appends/s, longest %.1f ms (%.1f s)\n", all[i]->name,
+			   all[i]->per_s, all[i]->worst_ms, all[i]->seconds);
+	printf("median rate during, of before: %.2f\n", during.per_s / before.per_s);
+	PQfinish(db);
+	return 0;
+}
