@@ -87,7 +87,8 @@ start_server()
 	export EDUAI_DEMO_API_KEY=${KEY:-simulated}
 	# the keys of what is sealed: outside of the data directory, the server's alone
 	as_user mkdir -p -m 700 "$WORK/keys"
-	printf 'demo %s\n' "$(head -c 32 /dev/urandom | base64)" | as_user install -m 600 /dev/stdin "$WORK/keys/master"
+	printf 'demo %s\n' "$(head -c 32 /dev/urandom | base64)" | as_user tee "$WORK/keys/master" >/dev/null
+	as_user chmod 600 "$WORK/keys/master"
 	# health checks are requests, too: without them what is sent can be counted
 	start_cluster demo shared_preload_libraries=eduai eduai.database=demo eduai.queue_max_size=0 eduai.health_interval=0 \
 		eduai.master_key_file="$WORK/keys/master" eduai.key_store="$WORK/keys/learners" \
