@@ -97,13 +97,14 @@ make_work()
 }
 
 CLUSTERS=()
+# processes, and process groups with a minus
 CHILDREN=()
 
 clean_up()
 {
 	local status=$? cluster child
 	trap - EXIT INT TERM HUP
-	for child in ${CHILDREN[@]+"${CHILDREN[@]}"}; do kill "$child" 2>/dev/null || true; done
+	for child in ${CHILDREN[@]+"${CHILDREN[@]}"}; do kill -- "$child" 2>/dev/null || true; done
 	for cluster in ${CLUSTERS[@]+"${CLUSTERS[@]}"}; do stop_cluster "$cluster" || true; done
 	kill_strays
 	if [ "${KEEP:-0}" = 1 ]; then
@@ -202,7 +203,8 @@ wrap_postgres()
 	chown "$RUN_USER" "$PG_BIN/postgres"
 }
 
-# start_simulator: on a free port; sets SIMULATOR_URL. Ends with the script.
+# start_simulator: on a free port; sets SIMULATOR_URL and SIMULATOR_PID. Ends with
+# the script.
 start_simulator()
 {
 	local port_file=$WORK/simulator.port tries
@@ -215,7 +217,8 @@ start_simulator()
 		sleep 0.1
 	done
 	SIMULATOR_URL=http://127.0.0.1:$(cat "$port_file")
-	export SIMULATOR_URL
+	SIMULATOR_PID=$(find /proc -maxdepth 2 -name exe -lname "$EDUAI_SIMULATOR" 2>/dev/null | sed -n 's|^/proc/\([0-9]*\)/exe$|\1|p' | head -1) || true
+	export SIMULATOR_URL SIMULATOR_PID
 }
 
 # What a measurement must be read with.

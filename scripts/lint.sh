@@ -8,7 +8,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
-RULES="rooms includes compat sizes symbols sql versions neutral cppcheck shell format"
+RULES="rooms includes compat sizes symbols settings sql versions neutral cppcheck shell format"
 [ $# -eq 0 ] || RULES=$*
 
 SCRATCH=$(mktemp -d)

@@ -3,8 +3,6 @@
 # after lib.sh, with WORK, WORK/tree and PG_BIN in place. Each suite calls
 # close_suite NAME PASSED FAILED.
 
-TOTAL_PASSED=0
-TOTAL_FAILED=0
 # What a server's log says of a crash, or of what a sanitizer has found.
 CRASHED='PANIC:|terminating any other active server processes|TRAP:|runtime error:|Sanitizer:'
 # Seconds after which a suite that hangs is ended, and so failed.
@@ -12,23 +10,46 @@ SUITE_LIMIT=${SUITE_LIMIT:-900}
 
 close_suite()
 {
-	TOTAL_PASSED=$((TOTAL_PASSED + $2))
-	TOTAL_FAILED=$((TOTAL_FAILED + $3))
+	echo "$2 $3" >>"$WORK/totals"
 	printf '%s: %d passed, %d failed\n' "$1" "$2" "$3"
 }
 
-# run_suites "NAME ...": all of them whatever fails, then the total. A run in
-# which nothing ran has failed.
+# run_suites "NAME ..." ...: all of them whatever fails, then the total. The
+# suites of an argument run one after the other, the arguments at the same time;
+# what a suite prints comes when it has ended. A run in which nothing ran has
+# failed.
 run_suites()
 {
-	local suite started=$SECONDS
-	for suite in $1; do
-		printf '\n== %s\n' "$suite"
-		"suite_$suite"
+	local row rows=() started=$SECONDS
+	: >"$WORK/totals"
+	# In process groups of their own: what ends this script ends them whole.
+	set -m
+	for row in "$@"; do
+		run_row "$row" &
+		rows+=($!)
+		CHILDREN+=("-$!")
+	done
+	set +m
+	for row in "${rows[@]}"; do
+		wait "$row" || echo "0 1" >>"$WORK/totals"
 	done
 	printf '\n%s\n' "all suites took $((SECONDS - started)) s"
-	printf '%d passed, %d failed\n' "$TOTAL_PASSED" "$TOTAL_FAILED"
-	[ "$TOTAL_FAILED" -eq 0 ] && [ "$TOTAL_PASSED" -gt 0 ]
+	awk '{ passed += $1; failed += $2 }
+		END { printf "%d passed, %d failed\n", passed, failed; exit failed > 0 || passed == 0 }' "$WORK/totals"
+}
+
+run_row()
+{
+	local suite started
+	for suite in $1; do
+		started=$SECONDS
+		"suite_$suite" >"$WORK/suite.$suite" 2>&1
+		{
+			flock 9
+			printf '\n== %s, %d s\n' "$suite" $((SECONDS - started))
+			cat "$WORK/suite.$suite"
+		} 9>>"$WORK/printing"
+	done
 }
 
 # Counts the lines of FILE that match an extended regular expression.
@@ -207,6 +228,26 @@ suite_isolation()
 	run_pg_regress isolation "$PG_PGXS/src/test/isolation/pg_isolation_regress" eduai_isolation "${specs[@]}"
 }
 
+# make_template: a data directory as most TAP tests want it, made once, and in
+# front of the path an initdb that copies it when it is asked for just that.
+make_template()
+{
+	local arguments="-A trust -N --encoding=UTF8 --no-locale"
+	# shellcheck disable=SC2086 # words
+	as_user "$PG_BIN/initdb" -D "$WORK/template" $arguments >"$WORK/template.log" 2>&1 ||
+		{ cat "$WORK/template.log"; return 1; }
+	mkdir -p "$WORK/first-in-path"
+	cat >"$WORK/first-in-path/initdb" <<-INITDB
+		#!/bin/bash
+		if [ -n "\${EDUAI_TEMPLATE:-}" ] && [ "\$1" = -D ] && [ "\${*:3}" = "$arguments" ] && [ ! -e "\$2" ]; then
+			exec cp -a "\$EDUAI_TEMPLATE" "\$2"
+		fi
+		exec "$PG_BIN/initdb" "\$@"
+	INITDB
+	chmod 755 "$WORK/first-in-path" "$WORK/first-in-path/initdb"
+}
+
+# Its files wait more than they work: by default five at a time for two cores.
 suite_tap()
 {
 	local status=0 files
@@ -216,12 +257,14 @@ suite_tap()
 		close_suite tap 0 0
 		return
 	fi
+	make_template
 	(
 		cd "$WORK/tree"
 		# TESTDIR is 15's name for what later versions call the other two.
 		export PG_REGRESS=$PG_PGXS/src/test/regress/pg_regress TESTDIR=$WORK/tree \
-			TESTDATADIR=$WORK/tree/tmp_check TESTLOGDIR=$WORK/tree/tmp_check/log PGPORT=65432
-		as_user timeout --foreground "$SUITE_LIMIT" perl "$WORK/tree/scripts/prove.pl" "${TAP_JOBS:-3}" "$PG_PGXS/src/test/perl" test/tap "${files[@]}"
+			TESTDATADIR=$WORK/tree/tmp_check TESTLOGDIR=$WORK/tree/tmp_check/log PGPORT=65432 \
+			EDUAI_TEMPLATE=$WORK/template PATH=$WORK/first-in-path:$PATH
+		as_user timeout --foreground "$SUITE_LIMIT" perl "$WORK/tree/scripts/prove.pl" "${TAP_JOBS:-$(($(nproc) * 2))}" "$PG_PGXS/src/test/perl" test/tap "${files[@]}"
 	) >"$WORK/tap.log" 2>&1 </dev/null || status=$?
 	grep -vE '^([a-z]+: )?[0-9]+ passed, [0-9]+ failed$' "$WORK/tap.log" || true
 	if [ "$status" -ne 0 ]; then show_tap_logs; fi

@@ -3,12 +3,12 @@
 CREATE OR REPLACE FUNCTION eduai.create_key_store() RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_create_key_store' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.create_key_store() IS
-'Makes the file that eduai.key_store names, empty; at once, whatever becomes of the transaction. It must not exist: where a key store is missing, what it could open stays closed, so one is never made by itself. Needs the master key (eduai.master_key_file or eduai.master_key_command). Errors: 55000 when a setting is missing, the file is there, in the data directory or cannot be made. Role: eduai_admin. Example: SELECT eduai.create_key_store();';
+'Makes the file that eduai.key_store names, or the entry "store" behind eduai.key_store_command; at once, whatever becomes of the transaction. There must be none: where a key store is missing, what it could open stays closed, so one is never made by itself. Needs the master key (eduai.master_key_file or eduai.master_key_command). Errors: 55000 when a setting is missing, the store is there, its file in the data directory, or it cannot be made. Role: eduai_admin. Example: SELECT eduai.create_key_store();';
 
 CREATE OR REPLACE FUNCTION eduai.rotate_master_key() RETURNS bigint
 	AS 'MODULE_PATHNAME', 'eduai_rotate_master_key' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.rotate_master_key() IS
-'Wraps all learners'' keys in the current master key, the first of eduai.master_key_file, while they are used; no data is touched. Returns how many it wrapped; at once, whatever becomes of the transaction. Interrupted, it goes on where it was when called again; afterwards the older master keys are needed by backups of the key store alone, and by providers'' keys until eduai.reseal_secrets(). Errors: 55000 when the key store or a master key that it needs cannot be used. Role: eduai_admin. Example: SELECT eduai.rotate_master_key();';
+'Wraps all learners'' keys in the current master key, the first of eduai.master_key_file, while they are used; no data is touched. Returns how many it wrapped (behind eduai.key_store_command there is one, under which the learners'' are); at once, whatever becomes of the transaction. Interrupted, it goes on where it was when called again; afterwards the older master keys are needed by backups of the key store alone, and by providers'' keys until eduai.reseal_secrets(). Errors: 55000 when the key store or a master key that it needs cannot be used. Role: eduai_admin. Example: SELECT eduai.rotate_master_key();';
 
 CREATE OR REPLACE FUNCTION eduai.test_destroy_key(user_id text) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'eduai_test_destroy_key' LANGUAGE C STRICT PARALLEL UNSAFE;
@@ -88,16 +88,31 @@ WHERE e.tenant_id = eduai.current_tenant();
 COMMENT ON VIEW eduai.erasure_status IS
 'The erasures of the tenant. keys_destroyed_at: when what was sealed for the learner became unreadable; NULL where nothing is sealed. completed_at: NULL while pending. remaining: for each source that is not done the rows that remain at least, those removed, and the last error; NULL when complete. removed: the rows removed by source, when complete.';
 
+CREATE OR REPLACE FUNCTION eduai.note_erased() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'eduai_note_erased' LANGUAGE C PARALLEL UNSAFE;
+COMMENT ON FUNCTION eduai.note_erased() IS
+'The trigger of eduai.erasure, eduai.erased_stream and eduai.erasure_key: who was erased is refused as soon as the row is there, also when it comes from a dump or by logical replication. Errors: 39P01 when it is not called by a trigger. Role: none, it is called by the tables. Example: CREATE TRIGGER note_erased AFTER INSERT ON eduai.erasure FOR EACH ROW EXECUTE FUNCTION eduai.note_erased();';
+REVOKE ALL ON FUNCTION eduai.note_erased() FROM PUBLIC;
+DO $$
+DECLARE
+	tbl regclass;
+BEGIN
+	FOREACH tbl IN ARRAY '{eduai.erasure,eduai.erased_stream,eduai.erasure_key}'::regclass[] LOOP
+		EXECUTE format('CREATE OR REPLACE TRIGGER note_erased AFTER INSERT ON %s FOR EACH ROW EXECUTE FUNCTION eduai.note_erased()', tbl);
+		EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER note_erased', tbl);
+	END LOOP;
+END $$;
+
 CREATE OR REPLACE FUNCTION eduai.register_personal_data(tbl regclass, user_column name, on_erase text DEFAULT 'delete',
 	columns name[] DEFAULT '{}', tenant_column name DEFAULT NULL) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_register_personal_data' LANGUAGE C PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.register_personal_data(regclass, name, text, name[], name) IS
 'Tells of a table of the application that holds data about the tenant''s learners: user_column has their ids. At an erasure its rows about the learner are deleted (on_erase delete) or user_column and columns become null (null); an export shows them. tenant_column: where the table holds rows of several tenants, the column that says whose; each tenant registers it. Runs as the calling role, with its rights, which needs SELECT and DELETE or UPDATE. Called again for the same column it replaces. Errors: 22004 for a null, 22023 for a bad on_erase, a column that cannot be null or a table of eduai, 42809 for what is not a table, 42703 for an unknown column, 42501 without the rights. Role: eduai_admin. Example: SELECT eduai.register_personal_data(''public.pupils'', ''pupil_id'', ''null'', ''{name,email}'');';
 
-CREATE OR REPLACE FUNCTION eduai.unregister_personal_data(tbl regclass, user_column name) RETURNS boolean
+CREATE OR REPLACE FUNCTION eduai.unregister_personal_data(tbl text, user_column name) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'eduai_unregister_personal_data' LANGUAGE C STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION eduai.unregister_personal_data(regclass, name) IS
-'Takes back eduai.register_personal_data() for the tenant; false when the column was not registered. Role: eduai_admin. Example: SELECT eduai.unregister_personal_data(''public.pupils'', ''pupil_id'');';
+COMMENT ON FUNCTION eduai.unregister_personal_data(text, name) IS
+'Takes back eduai.register_personal_data() for the tenant, also when the table is gone: tbl is its name then, with the schema, as when it was registered. False when the column was not registered. Errors: 42602 for what is no name. Role: eduai_admin. Example: SELECT eduai.unregister_personal_data(''public.pupils'', ''pupil_id'');';
 
 CREATE OR REPLACE FUNCTION eduai.export_user(user_id text) RETURNS jsonb
 	AS 'MODULE_PATHNAME', 'eduai_export_user' LANGUAGE C PARALLEL UNSAFE;
@@ -121,11 +136,11 @@ COMMENT ON FUNCTION eduai.apply_erasures(jsonb) IS
 
 REVOKE ALL ON FUNCTION eduai.erase_user(text, text), eduai.user_ref(text),
 	eduai.register_personal_data(regclass, name, text, name[], name),
-	eduai.unregister_personal_data(regclass, name), eduai.export_user(text), eduai.export_user_rows(text),
+	eduai.unregister_personal_data(text, name), eduai.export_user(text), eduai.export_user_rows(text),
 	eduai.export_erasures(), eduai.apply_erasures(jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.erase_user(text, text), eduai.user_ref(text),
 	eduai.register_personal_data(regclass, name, text, name[], name),
-	eduai.unregister_personal_data(regclass, name), eduai.export_user(text), eduai.export_user_rows(text),
+	eduai.unregister_personal_data(text, name), eduai.export_user(text), eduai.export_user_rows(text),
 	eduai.export_erasures(), eduai.apply_erasures(jsonb) TO eduai_admin;
 GRANT SELECT ON eduai.erasure_status TO eduai_admin, eduai_reader;
 
@@ -171,7 +186,7 @@ GRANT EXECUTE ON FUNCTION eduai.anonymise_events(interval) TO eduai_admin;
 CREATE OR REPLACE FUNCTION eduai.set_retention(subject text, keep interval, action text) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_set_retention' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.set_retention(text, interval, text) IS
-'Says how long the session''s tenant keeps data of a subject, and what becomes of it then; eduai.run_maintenance(''retain_<subject>'') does it. subject: events (delete, anonymise, compact; each may have its own time), tasks (delete: finished ones), attachments (delete: those no task refers to, after a day at least), usage (delete: the ledger of provider calls before this month), snapshots (delete), access_log (delete; the chain stays verifiable). keep: longer than nothing; NULL takes the policy back. Errors: 22023 unknown subject, action or keep; 22004 null; UE012 tenant. Role: eduai_admin. Example: SELECT eduai.set_retention(''events'', ''2 years'', ''anonymise'');';
+'Says how long the session''s tenant keeps data of a subject, and what becomes of it then; eduai.run_maintenance(''retain_<subject>'') does it. subject: events (delete, anonymise, compact; each may have its own time), tasks (delete: finished ones), attachments (delete: those no task refers to, after a day at least), usage (delete: the ledger of provider calls before this month), snapshots (delete), access_log (delete; the chain stays verifiable), consents (delete: answers that a later one replaced, and withdrawals; never a consent that holds). keep: longer than nothing; NULL takes the policy back. Errors: 22023 unknown subject, action or keep; 22004 null; UE012 tenant. Role: eduai_admin. Example: SELECT eduai.set_retention(''events'', ''2 years'', ''anonymise'');';
 
 CREATE OR REPLACE FUNCTION eduai.run_maintenance(job text) RETURNS eduai.maintenance_result
 	AS 'MODULE_PATHNAME', 'eduai_run_maintenance' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

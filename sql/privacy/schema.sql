@@ -50,7 +50,7 @@ SELECT pg_catalog.pg_extension_config_dump('eduai.consent_id_seq', '');
 COMMENT ON TABLE eduai.consent_requirement IS
 'Which purposes a learner must have consented to before events or tasks about them are recorded: eduai.require_consent().';
 COMMENT ON TABLE eduai.consent IS
-'What learners consented to and withdrew, when, recorded by which role, with what proof; never changed, removed by erasure alone.';
+'What learners consented to and withdrew, when, recorded by which role, with what proof; never changed; removed by erasure and, where a later answer holds, by retention.';
 
 -- ---- erasure ----
 

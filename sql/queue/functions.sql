@@ -355,12 +355,6 @@ CREATE OR REPLACE FUNCTION eduai.append_output(task_id bigint, attempt int, delt
 COMMENT ON FUNCTION eduai.append_output(bigint, int, text) IS
 'Adds text, at most 1 MB, to what the running attempt of a task has written, for readers of eduai.task_output(). It is not the result: eduai.complete_task() gives that. Takes effect at once, and stays when the transaction rolls back: it is in shared memory, gone after a restart of the server. Errors: UE009 when the attempt does not run (its lease was lost, or the task was cancelled or has ended), UE011 without preload, UE012 tenant, 54000 too long. Role: eduai_worker. Example: SELECT eduai.append_output(42, 1, ''Once upon '');';
 
-CREATE OR REPLACE FUNCTION eduai.shown_progress(tenant_id text, task_id bigint, state text, attempt int, progress jsonb)
-	RETURNS jsonb
-	AS 'MODULE_PATHNAME', 'eduai_shown_progress' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION eduai.shown_progress(text, bigint, text, int, jsonb) IS
-'The progress of a task as get_task(), get_tasks() and wait_task() show it: while it runs and has given text (streamed answers, append_output()), "text" is what it has given so far, all of it, unless its worker has set a text of its own or the beginning had to give room (eduai.output_buffer). For eduai itself. Role: none. Example: SELECT eduai.shown_progress(''default'', 42, ''running'', 1, NULL);';
-
 CREATE OR REPLACE FUNCTION eduai.forget_output(after_task bigint) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_forget_output' LANGUAGE C STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.forget_output(bigint) IS
@@ -372,7 +366,7 @@ CREATE OR REPLACE FUNCTION eduai.test_append_output(task_id bigint, attempt int,
 COMMENT ON FUNCTION eduai.test_append_output(bigint, int, bytea) IS
 'For tests: adds bytes to what an attempt has written, as the dispatcher does, whether or not it runs. Errors: 55000 unless eduai.test_mode is on. Role: superuser. Example: SELECT eduai.test_append_output(42, 1, ''\xc3'');';
 
-REVOKE ALL ON FUNCTION eduai.shown_progress(text, bigint, text, int, jsonb),
+REVOKE ALL ON FUNCTION
 	eduai.task_output(bigint, int, interval), eduai.append_output(bigint, int, text),
 	eduai.forget_output(bigint), eduai.test_append_output(bigint, int, bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.task_output(bigint, int, interval) TO eduai_app;
@@ -383,12 +377,12 @@ GRANT EXECUTE ON FUNCTION eduai.append_output(bigint, int, text) TO eduai_worker
 CREATE OR REPLACE FUNCTION eduai.attach(data bytea, content_type text, user_id text DEFAULT NULL) RETURNS uuid
 	AS 'MODULE_PATHNAME', 'eduai_attach' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.attach(bytea, text, text) IS
-'Stores bytes (audio, an image) that payloads refer to, at any depth, as {"attachment": "<id>"}, and returns the id. data: at most eduai.max_attachment_size. content_type: a media type of at most 255 bytes, with parameters if you like. user_id: the learner it is about. It is kept until the last task that refers to it is forgotten; one that no task refers to until eduai.forget_tasks(). Errors: 22023 empty data or no media type, 22004 null, 54000 too large, UE012 tenant. Role: eduai_app. Example: SELECT eduai.enqueue(''transcription'', jsonb_build_object(''audio'', jsonb_build_object(''attachment'', eduai.attach(''\x1a45dfa3'', ''audio/webm''))));';
+'Stores bytes (audio, an image) that payloads refer to, at any depth, as {"attachment": "<id>"}, and returns the id. data: at most eduai.max_attachment_size. content_type: a media type of at most 255 bytes, with parameters if you like. user_id: the learner it is about: under whose key it is stored sealed, where there is a key store. It is kept until the last task that refers to it is forgotten; one that no task refers to until eduai.forget_tasks(). Errors: 22023 empty data or no media type, 22004 null, 54000 too large, UE012 tenant, UE008 the learner was erased, 55000 it must be sealed and the key store cannot be used. Role: eduai_app. Example: SELECT eduai.enqueue(''transcription'', jsonb_build_object(''audio'', jsonb_build_object(''attachment'', eduai.attach(''\x1a45dfa3'', ''audio/webm''))));';
 
 CREATE OR REPLACE FUNCTION eduai.attachment(attachment_id uuid) RETURNS SETOF eduai.attachment_data
 	AS 'MODULE_PATHNAME', 'eduai_attachment' LANGUAGE C VOLATILE STRICT ROWS 1 PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.attachment(uuid) IS
-'An attachment of the session''s tenant: (content_type, data, user_id, created_at); no row when there is none. Errors: UE012 tenant. Role: eduai_app, eduai_worker. Example: SELECT content_type, data FROM eduai.attachment(''01920000-0000-7000-8000-000000000000'');';
+'An attachment of the session''s tenant: (content_type, data, user_id, created_at); no row when there is none. data is null where it is sealed and the caller may not see it, or the learner was erased. Errors: UE012 tenant, 55000 the key store cannot be used. Role: eduai_app, eduai_worker. Example: SELECT content_type, data FROM eduai.attachment(''01920000-0000-7000-8000-000000000000'');';
 
 CREATE OR REPLACE FUNCTION eduai.test_drop_attachments(task_ids bigint[]) RETURNS void
 	AS 'MODULE_PATHNAME', 'eduai_test_drop_attachments' LANGUAGE C STRICT PARALLEL UNSAFE;

@@ -70,7 +70,7 @@ CREATE TABLE eduai.task_request (
 	timeout_ms bigint NOT NULL,
 	model text COLLATE "C",
 	user_id text COLLATE "C",
-	owner name NOT NULL,
+	owner text COLLATE "C" NOT NULL,
 	on_result text,
 	idempotency_key text COLLATE "C",
 	unique_key text COLLATE "C",
@@ -215,13 +215,15 @@ CREATE TABLE eduai.paused_type (
 );
 
 -- Bytes that payloads refer to, and which tasks do: an attachment goes with the
--- last of them. Enqueuers that refer to one share its row; nobody updates it.
+-- last of them. Enqueuers that refer to one share its row; nobody updates it. sealed:
+-- the bytes are under the key of the learner user_id (src/privacy/sealed_value.h).
 CREATE TABLE eduai.attachment (
 	tenant_id text COLLATE "C" NOT NULL,
 	attachment_id uuid NOT NULL,
 	user_id text COLLATE "C",
 	content_type text NOT NULL,
 	created_at timestamptz NOT NULL,
+	sealed boolean NOT NULL DEFAULT false,
 	data bytea NOT NULL,
 	PRIMARY KEY (tenant_id, attachment_id)
 );

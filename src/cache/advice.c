@@ -181,6 +181,18 @@ eduai_cache_advice_place(const char *text, uint64 text_hash, const char *tenant,
 	return pg_atomic_read_u32(&place->id);
 }
 
+bool
+eduai_cache_advice_is(uint32 id, const char *tenant, const char *kind)
+{
+	const Place *place = place_of(id);
+	bool same = place != NULL && strncmp(place->tenant, tenant, NAMEDATALEN) == 0 &&
+				strncmp(place->kind, kind, NAMEDATALEN) == 0;
+
+	/* its names change after its number does */
+	pg_read_barrier();
+	return same && place_of(id) != NULL;
+}
+
 void
 eduai_cache_advice_forget(Oid database, const char *tenant)
 {

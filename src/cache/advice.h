@@ -32,6 +32,9 @@ typedef enum AdviceReason
 extern uint32
 eduai_cache_advice_place(const char *text, uint64 text_hash, const char *tenant, const char *kind);
 
+/* Is the number that of a place of this tenant and kind? Of which query only who has it knows. */
+extern bool eduai_cache_advice_is(uint32 place, const char *tenant, const char *kind);
+
 /* Hits are added when the transaction ends or another query's come. */
 extern void eduai_cache_advice_hit(uint32 place);
 extern void

@@ -29,7 +29,6 @@
 #include "cache/tag.h"
 #include "cache/validity.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "core/clock.h"
 #include "core/pause.h"
 #include "core/plan.h"
@@ -139,9 +138,9 @@ make_key(Call *call, const char *tenant, StringInfo key)
 	call->key.tenant = tenant;
 	call->key.key = key->data;
 	call->key.length = key->len;
-	call->hash = hash_bytes_extended(
-		(unsigned char *) key->data, key->len,
-		hash_bytes_extended((const unsigned char *) tenant, strlen(tenant), MyDatabaseId));
+	call->key.hash = 0;
+	call->key.hash = eduai_cache_hash(&call->key);
+	call->hash = call->key.hash;
 }
 
 /* ---- computing ---- */
@@ -302,6 +301,15 @@ compute_once(Call *call)
 	return rows;
 }
 
+/* The statement keeps the number of its last call, most often this one's. */
+static uint32
+advice_of(CachedStatement *s, const char *tenant, const char *kind)
+{
+	if (!eduai_cache_advice_is(s->advice, tenant, kind))
+		s->advice = eduai_cache_advice_place(s->text, s->hash, tenant, kind);
+	return s->advice;
+}
+
 /* cached_query(query, params, ttl, tags, kind) */
 Datum
 eduai_cached_query(PG_FUNCTION_ARGS)
@@ -325,14 +333,13 @@ eduai_cached_query(PG_FUNCTION_ARGS)
 								  : eduai_cache_ttl_us(PG_GETARG_INTERVAL_P(2));
 	if (!PG_ARGISNULL(2))
 		eduai_cache_kind(call.kind);
-	call.statement = eduai_cache_statement(text_to_cstring(PG_GETARG_TEXT_PP(0)), nparams);
+	call.statement = eduai_cache_statement(PG_GETARG_TEXT_PP(0), nparams);
 	if (!eduai_core_preloaded())
 		PG_RETURN_JSONB_P(compute(&call));
 	initStringInfo(&key);
 	make_key(&call, tenant, &key);
 	look_at_rules(&call, tags, ntags);
-	call.advice =
-		eduai_cache_advice_place(call.statement->text, call.statement->hash, tenant, call.kind);
+	call.advice = advice_of(call.statement, tenant, call.kind);
 	call.reason = ADVICE_BYPASSED;
 	if (!call.may_hit)
 		PG_RETURN_JSONB_P(compute(&call));

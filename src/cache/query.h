@@ -44,12 +44,15 @@ typedef struct CachedStatement
 {
 	uint64 hash; /* of the text; the key in the session's table */
 	char *text;
+	size_t length; /* of the text */
 	MemoryContext context;
 	SPIPlanPtr plan;
 	CachedPlanSource *source;
 	uint64 changes; /* of definitions, when it was made; 0: in the midst of one */
+	uint64 read_by; /* eduai_cache_settings() when it was made */
 	int nparams;
 	QueryParam *params;
+	uint32 advice;    /* a place in cache_advice, of the last call's tenant and kind; or 0 */
 	int busy;         /* calls that compute it: it may not go away */
 	bool gone;        /* it goes with the last of them */
 	bool too_wide;    /* it depends on more than an entry can */
@@ -62,7 +65,7 @@ typedef struct CachedStatement
 } CachedStatement;
 
 /* The statement of the text, parsed anew when it has to be; raises what is wrong with it. */
-extern CachedStatement *eduai_cache_statement(const char *text, int nparams);
+extern CachedStatement *eduai_cache_statement(const text *query, int nparams);
 
 /* While a call computes it, which may run other calls. */
 extern void eduai_cache_statement_hold(CachedStatement *s);
@@ -81,7 +84,13 @@ extern bool eduai_cache_statement_narrow(CachedStatement *s, Query *query, int r
 /* The parameters' texts in place: what their types make of them, where that matters. */
 extern void eduai_cache_statement_normalise(const CachedStatement *s, char **params);
 
-/* All that the result depends on, but the tables' rows. */
+/*
+ * Looks at the settings that results depend on, for the next key.  What it
+ * returns changes when one of those did by which literals are read.
+ */
+extern uint64 eduai_cache_settings(void);
+
+/* All that the result depends on, but the tables' rows; after eduai_cache_settings(). */
 extern void
 eduai_cache_statement_key(const CachedStatement *s, char *const *params, StringInfo key);
 

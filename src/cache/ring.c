@@ -64,17 +64,34 @@ eduai_cache_visible(const CacheSnapshot *snapshot, uint64 id)
 	return snapshot->vague ? CACHE_VAGUE : CACHE_VISIBLE;
 }
 
-bool
-eduai_cache_ring_agrees(CacheRing *ring, const CacheSnapshot *a, const CacheSnapshot *b, bool both)
+/* Has the ring one from this on? */
+static inline bool
+has_from(CacheRing *ring, uint64 old)
 {
-	uint64 lost;
+	uint64 newest = 0;
 
 	for (int i = 0; i < CACHE_RING_IDS; i++)
 	{
 		uint64 id = pg_atomic_read_u64(&ring->ids[i]);
+
+		newest = Max(newest, id);
+	}
+	return newest >= old;
+}
+
+bool
+eduai_cache_ring_agrees(CacheRing *ring, const CacheSnapshot *a, const CacheSnapshot *b, bool both)
+{
+	uint64 old = Min(a->xmin, b->xmin); /* both see what is below */
+	bool look = has_from(ring, old);    /* most often not */
+	uint64 lost;
+
+	for (int i = 0; look && i < CACHE_RING_IDS; i++)
+	{
+		uint64 id = pg_atomic_read_u64(&ring->ids[i]);
 		CacheVisibility in_a;
 
-		if (id == 0 || (id < a->xmin && id < b->xmin))
+		if (id == 0 || id < old)
 			continue;
 		in_a = eduai_cache_visible(a, id);
 		if (in_a == CACHE_VAGUE || in_a != eduai_cache_visible(b, id))
@@ -84,5 +101,5 @@ eduai_cache_ring_agrees(CacheRing *ring, const CacheSnapshot *a, const CacheSnap
 	}
 	pg_read_barrier();
 	lost = pg_atomic_read_u64(&ring->lost);
-	return lost == 0 || (lost < a->xmin && lost < b->xmin);
+	return lost == 0 || lost < old;
 }

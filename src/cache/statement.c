@@ -104,7 +104,9 @@ stands(const CachedStatement *s, uint64 changes)
 {
 	const CachedPlanSource *source = s->source;
 
-	if (!source->is_valid || changes == 0 || s->changes != changes)
+	/* its literals were read by the settings of then */
+	if (s->read_by != eduai_cache_settings() || !source->is_valid || changes == 0 ||
+		s->changes != changes)
 		return false;
 	if (!eduai_search_path_matches(source->search_path))
 		return false;
@@ -222,6 +224,7 @@ start(const char *text, uint64 hash)
 	s->context = context;
 	s->hash = hash;
 	s->text = MemoryContextStrdup(context, text);
+	s->length = strlen(text);
 	return s;
 }
 
@@ -233,6 +236,7 @@ make(const char *text, uint64 hash, int nparams, uint64 changes)
 	PG_TRY();
 	{
 		s->changes = changes;
+		s->read_by = eduai_cache_settings();
 		SPI_connect();
 		prepare(s, nparams);
 		SPI_finish();
@@ -247,15 +251,17 @@ make(const char *text, uint64 hash, int nparams, uint64 changes)
 }
 
 static bool
-is_of(const CachedStatement *s, const char *text, int nparams)
+is_of(const CachedStatement *s, const text *query, int nparams)
 {
-	return s->nparams == nparams && strcmp(s->text, text) == 0;
+	return s->nparams == nparams && s->length == VARSIZE_ANY_EXHDR(query) &&
+		   memcmp(s->text, VARDATA_ANY(query), s->length) == 0;
 }
 
 static CachedStatement *
-find_or_make(const char *text, int nparams, uint64 changes)
+find_or_make(const text *query, int nparams, uint64 changes)
 {
-	uint64 hash = hash_bytes_extended((const unsigned char *) text, strlen(text), 0);
+	uint64 hash = hash_bytes_extended((const unsigned char *) VARDATA_ANY(query),
+									  (int) VARSIZE_ANY_EXHDR(query), 0);
 	StatementSlot *slot;
 	CachedStatement *s;
 
@@ -272,25 +278,25 @@ find_or_make(const char *text, int nparams, uint64 changes)
 	if (slot != NULL)
 	{
 		s = slot->statement;
-		if (is_of(s, text, nparams) && stands(s, changes))
+		if (is_of(s, query, nparams) && stands(s, changes))
 			return s;
 		forget(s);
 	}
 	if (hash_get_num_entries(statements) >= MAX_STATEMENTS)
 		forget_all();
-	s = make(text, hash, nparams, changes);
+	s = make(text_to_cstring(query), hash, nparams, changes);
 	slot = hash_search(statements, &hash, HASH_ENTER, NULL);
 	slot->statement = s;
 	return s;
 }
 
 CachedStatement *
-eduai_cache_statement(const char *text, int nparams)
+eduai_cache_statement(const text *query, int nparams)
 {
 	uint64 changes = steady_changes();
 
 	AcceptInvalidationMessages();
-	if (last == NULL || !is_of(last, text, nparams) || !stands(last, changes))
-		last = find_or_make(text, nparams, changes);
+	if (last == NULL || !is_of(last, query, nparams) || !stands(last, changes))
+		last = find_or_make(query, nparams, changes);
 	return last;
 }

@@ -26,13 +26,21 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_locale.h"
 #include "utils/rls.h"
 #include "utils/tzparser.h"
 #include "utils/xml.h"
 
-/* The settings of the last call, whole; empty: none that the digest is of. */
-static StringInfoData last_settings;
+#define NUMBERS 14
+#define ROLES   4 /* the first of them say who asks */
+#define TEXTS   6
+#define PATH    1 /* search_path */
+
+/* What the digest is of: the settings of the call before.  numbers[0], the role, is 0: of none. */
+static int32 last_numbers[NUMBERS];
+static char *last_texts[TEXTS];
 static uint8 last_digest[PG_SHA256_DIGEST_LENGTH];
+static uint64 turn = 1; /* goes on when one changed that literals are read by */
 
 static void
 append_text(StringInfo key, const char *text)
@@ -45,11 +53,10 @@ append_text(StringInfo key, const char *text)
 }
 
 static void
-append_settings(StringInfo key)
+read_numbers(int32 *numbers)
 {
 	Oid user;
 	int security;
-	int32 numbers[14];
 
 	GetUserIdAndSecContext(&user, &security);
 	numbers[0] = (int32) user;
@@ -66,52 +73,83 @@ append_settings(StringInfo key)
 	numbers[11] = Array_nulls;
 	numbers[12] = GinFuzzySearchLimit;
 	numbers[13] = quote_all_identifiers;
-	appendBinaryStringInfo(key, (char *) numbers, sizeof(numbers));
-	append_text(key, pg_get_timezone_name(session_timezone));
-	append_text(key, namespace_search_path);
-	append_text(key, GetConfigOption("lc_monetary", false, false));
-	append_text(key, GetConfigOption("lc_numeric", false, false));
-	append_text(key, GetConfigOption("lc_time", false, false));
-	append_text(key, TSCurrentConfig);
 }
 
 static void
-take_digest(const StringInfo settings)
+read_texts(const char **texts)
+{
+	texts[0] = pg_get_timezone_name(session_timezone);
+	texts[PATH] = namespace_search_path;
+	texts[2] = locale_monetary;
+	texts[3] = locale_numeric;
+	texts[4] = locale_time;
+	texts[5] = TSCurrentConfig;
+	for (int i = 0; i < TEXTS; i++)
+		if (texts[i] == NULL)
+			texts[i] = "";
+}
+
+static bool
+same_texts(const char *const *texts)
+{
+	for (int i = 0; i < TEXTS; i++)
+		if (strcmp(texts[i], last_texts[i]) != 0)
+			return false;
+	return true;
+}
+
+static void
+take_digest(const int32 *numbers, const char *const *texts)
 {
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+	bool good = hash != NULL && pg_cryptohash_init(hash) >= 0 &&
+				pg_cryptohash_update(hash, (const uint8 *) numbers, sizeof(last_numbers)) >= 0;
 
-	resetStringInfo(&last_settings);
-	if (hash == NULL || pg_cryptohash_init(hash) < 0 ||
-		pg_cryptohash_update(hash, (uint8 *) settings->data, settings->len) < 0 ||
-		pg_cryptohash_final(hash, last_digest, sizeof(last_digest)) < 0)
+	last_numbers[0] = 0;
+	for (int i = 0; i < TEXTS; i++)
+	{
+		if (last_texts[i] != NULL)
+			pfree(last_texts[i]);
+		last_texts[i] = NULL;
+		last_texts[i] = MemoryContextStrdup(TopMemoryContext, texts[i]);
+		/* with its end, so that no two lists of texts are the same bytes */
+		good =
+			good && pg_cryptohash_update(hash, (const uint8 *) texts[i], strlen(texts[i]) + 1) >= 0;
+	}
+	if (!good || pg_cryptohash_final(hash, last_digest, sizeof(last_digest)) < 0)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a SHA-256")));
 	pg_cryptohash_free(hash);
-	appendBinaryStringInfo(&last_settings, settings->data, settings->len);
+	memcpy(last_numbers, numbers, sizeof(last_numbers));
 }
 
-/* Behind what the key has: the settings' digest. */
-static void
-append_settings_digest(StringInfo key)
+/* Only the role, its security and search_path may differ, which the plan cache looks at. */
+static bool
+reads_literals_alike(const int32 *numbers, const char *const *texts)
 {
-	int from = key->len;
+	if (last_numbers[0] == 0 ||
+		memcmp(numbers + ROLES, last_numbers + ROLES, (NUMBERS - ROLES) * sizeof(int32)) != 0)
+		return false;
+	for (int i = 0; i < TEXTS; i++)
+		if (i != PATH && strcmp(texts[i], last_texts[i]) != 0)
+			return false;
+	return true;
+}
 
-	if (unlikely(last_settings.data == NULL))
+uint64
+eduai_cache_settings(void)
+{
+	int32 numbers[NUMBERS];
+	const char *texts[TEXTS];
+
+	read_numbers(numbers);
+	read_texts(texts);
+	if (unlikely(memcmp(numbers, last_numbers, sizeof(numbers)) != 0 || !same_texts(texts)))
 	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&last_settings);
-		MemoryContextSwitchTo(old);
+		if (!reads_literals_alike(numbers, texts))
+			turn++;
+		take_digest(numbers, texts);
 	}
-	append_settings(key);
-	if (unlikely(key->len - from != last_settings.len ||
-				 memcmp(key->data + from, last_settings.data, last_settings.len) != 0))
-	{
-		StringInfoData settings = {.data = key->data + from, .len = key->len - from};
-
-		take_digest(&settings);
-	}
-	key->len = from;
-	appendBinaryStringInfo(key, (char *) last_digest, sizeof(last_digest));
+	return turn;
 }
 
 void
@@ -133,7 +171,7 @@ eduai_cache_statement_key(const CachedStatement *s, char *const *params, StringI
 	ListCell *cell;
 
 	appendBinaryStringInfo(key, (char *) s->digest, sizeof(s->digest));
-	append_settings_digest(key);
+	appendBinaryStringInfo(key, (char *) last_digest, sizeof(last_digest));
 	foreach (cell, s->settings)
 		append_text(key, GetConfigOptionByName(lfirst(cell), NULL, true));
 	for (int i = 0; i < s->nparams; i++)

@@ -6,6 +6,8 @@
 #include "cache/kind.h"
 #include "cache/statistics.h"
 #include "cache/store_internal.h"
+#include "core/health.h"
+#include "core/json.h"
 #include "core/tenant.h"
 #include "core/xact.h"
 #include "fmgr.h"
@@ -203,32 +205,91 @@ eduai_cache_stats(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* ---- the part of shared memory ---- */
+
+typedef struct Memory
+{
+	int64 total;
+	int64 bookkeeping;
+	int64 used;
+	int64 free;
+	int64 entries;
+	int dictionaries;
+} Memory;
+
+static Memory
+memory_now(void)
+{
+	const CacheShared *c = eduai_cache_shared;
+	Memory m = {0};
+
+	LWLockAcquire(CACHE_WRITER, LW_SHARED);
+	m.total = (int64) c->total;
+	m.bookkeeping = m.total - (int64) c->nblocks * CACHE_BLOCK;
+	m.free = (int64) c->free_blocks * CACHE_BLOCK;
+	m.used = m.total - m.bookkeeping - m.free;
+	m.entries = (int64) c->entries;
+	for (int i = 0; i < CACHE_DICTIONARIES; i++)
+		m.dictionaries += c->dictionaries[i].id != 0;
+	LWLockRelease(CACHE_WRITER);
+	return m;
+}
+
 /* cache_memory(): the account of the part of shared memory */
 Datum
 eduai_cache_memory(PG_FUNCTION_ARGS)
 {
 	TupleDesc desc;
-	Datum values[6] = {0};
+	Datum values[6];
 	bool nulls[6] = {0};
+	Memory m;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "cache_memory() does not return a row");
 	if (eduai_cache_shared == NULL)
 		PG_RETURN_NULL();
-	LWLockAcquire(CACHE_WRITER, LW_SHARED);
-	values[0] = Int64GetDatum((int64) eduai_cache_shared->total);
-	values[1] = Int64GetDatum((int64) eduai_cache_shared->total -
-							  (int64) eduai_cache_shared->nblocks * CACHE_BLOCK);
-	values[2] = Int64GetDatum(
-		(int64) (eduai_cache_shared->nblocks - eduai_cache_shared->free_blocks) * CACHE_BLOCK);
-	values[3] = Int64GetDatum((int64) eduai_cache_shared->free_blocks * CACHE_BLOCK);
-	values[4] = Int64GetDatum((int64) eduai_cache_shared->entries);
-	values[5] = Int32GetDatum(0);
-	for (int i = 0; i < CACHE_DICTIONARIES; i++)
-		if (eduai_cache_shared->dictionaries[i].id != 0)
-			values[5]++;
-	LWLockRelease(CACHE_WRITER);
+	m = memory_now();
+	values[0] = Int64GetDatum(m.total);
+	values[1] = Int64GetDatum(m.bookkeeping);
+	values[2] = Int64GetDatum(m.used);
+	values[3] = Int64GetDatum(m.free);
+	values[4] = Int64GetDatum(m.entries);
+	values[5] = Int32GetDatum(m.dictionaries);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* ---- health ---- */
+
+/* The sum over the kinds of this database. */
+static int64
+sum_of(CacheCounter counter)
+{
+	int64 sum = 0;
+
+	for (int i = 0; i < CACHE_SHELVES; i++)
+		if (eduai_cache_shared->shelves[i].database == MyDatabaseId)
+			sum += (int64) pg_atomic_read_u64(&eduai_cache_shared->shelves[i].counters[counter]);
+	return sum;
+}
+
+static void
+report(EduaiHealth *health)
+{
+	EduaiJson j;
+	Memory m;
+
+	if (eduai_cache_shared == NULL)
+		return;
+	flush();
+	m = memory_now();
+	eduai_core_json_begin(&j);
+	eduai_core_json_put_int(&j, "bytes", m.total);
+	eduai_core_json_put_int(&j, "free_bytes", m.free);
+	eduai_core_json_put_int(&j, "entries", m.entries);
+	eduai_core_json_put_int(&j, "hits", sum_of(CACHE_COUNT_HITS));
+	eduai_core_json_put_int(&j, "misses", sum_of(CACHE_COUNT_MISSES));
+	eduai_core_json_put_int(&j, "evictions", sum_of(CACHE_COUNT_EVICTIONS));
+	eduai_core_health_section(health, "cache", eduai_core_json_end(&j));
 }
 
 void
@@ -241,4 +302,5 @@ eduai_cache_statistics_init(void)
 										 .prepare = flush};
 
 	eduai_core_xact_register(&hooks);
+	eduai_core_health_register(report);
 }

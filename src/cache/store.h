@@ -31,6 +31,7 @@ typedef struct CacheKey
 	const char *tenant;
 	const char *key; /* bytes, any */
 	size_t length;
+	uint64 hash; /* eduai_cache_hash() of it, or 0: not made yet */
 } CacheKey;
 
 typedef struct CacheItem
@@ -65,6 +66,9 @@ extern CacheFound
 eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value, size_t *length);
 
 extern bool eduai_cache_store_delete(const CacheKey *key);
+
+/* Of all but the key's own "hash"; never 0.  With preload only. */
+extern uint64 eduai_cache_hash(const CacheKey *key);
 /* Removes entries of the database and tenant; their number. */
 extern int64 eduai_cache_store_delete_dep(Oid database, const char *tenant, uint64 dep);
 extern int64

@@ -13,10 +13,13 @@ uint64
 eduai_cache_hash(const CacheKey *key)
 {
 	uint64 seed = eduai_cache_shared->seed ^ ((uint64) key->database << 8 | (uint64) key->scope);
-	uint64 tenant =
-		hash_bytes_extended((const unsigned char *) key->tenant, (int) strlen(key->tenant), seed);
-	uint64 hash = hash_bytes_extended((const unsigned char *) key->key, (int) key->length, tenant);
+	uint64 hash;
 
+	if (key->hash != 0)
+		return key->hash;
+	hash =
+		hash_bytes_extended((const unsigned char *) key->tenant, (int) strlen(key->tenant), seed);
+	hash = hash_bytes_extended((const unsigned char *) key->key, (int) key->length, hash);
 	return hash != 0 ? hash : 1; /* 0 is nobody's in the log */
 }
 

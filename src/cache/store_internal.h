@@ -217,8 +217,6 @@ extern void eduai_cache_give(uint32 first);
 
 /* ---- entries (store_entry.c); all under the writer lock unless said ---- */
 
-extern uint64 eduai_cache_hash(const CacheKey *key);
-
 /* Under the partition's lock: the entry of the key or CACHE_NO_BLOCK. */
 extern uint32 eduai_cache_find(const CacheKey *key, uint64 hash);
 

@@ -114,6 +114,12 @@ eduai_cache_dep_anything(Oid database)
 	return eduai_cache_dep_table(database, InvalidOid);
 }
 
+uint64
+eduai_cache_dep_uncounted(Oid database)
+{
+	return (mix(eduai_cache_dep_anything(database)) & ~DEP_KIND) | DEP_CATALOG;
+}
+
 bool
 eduai_cache_deps_add(CacheDeps *deps, uint64 dep)
 {
@@ -271,14 +277,16 @@ is_same_snapshot(Snapshot s)
 	size_t size = Min(s->xcnt, CACHE_MAX_XIDS) * sizeof(TransactionId);
 
 	if (lxid == eduai_my_lxid() && own == GetTopTransactionIdIfAny() && xmin == s->xmin &&
-		xmax == s->xmax && n == s->xcnt && n <= CACHE_MAX_XIDS && memcmp(xip, s->xip, size) == 0)
+		xmax == s->xmax && n == s->xcnt && n <= CACHE_MAX_XIDS &&
+		(size == 0 || memcmp(xip, s->xip, size) == 0))
 		return true;
 	lxid = eduai_my_lxid();
 	own = GetTopTransactionIdIfAny();
 	xmin = s->xmin;
 	xmax = s->xmax;
 	n = s->xcnt;
-	memcpy(xip, s->xip, size);
+	if (size > 0)
+		memcpy(xip, s->xip, size);
 	return false;
 }
 
@@ -311,9 +319,19 @@ wrote(const CacheDeps *own, uint64 dep)
 
 	for (int i = 0; i < own->n; i++)
 		if (own->hash[i] == dep ||
-			(tag && (own->hash[i] == family_of(dep) || own->hash[i] == truncated_of(dep))))
+			(tag && (own->hash[i] == family_of(dep) || own->hash[i] == truncated_of(dep) ||
+					 own->hash[i] == eduai_cache_dep_uncounted(MyDatabaseId))))
 			return true;
 	return false;
+}
+
+static bool
+tag_agrees(const CacheJudge *by, const CacheSnapshot *built, uint64 dep)
+{
+	return eduai_cache_ring_agrees(ring_of(family_of(dep)), built, &by->reader, false) &&
+		   eduai_cache_ring_agrees(ring_of(truncated_of(dep)), built, &by->reader, true) &&
+		   eduai_cache_ring_agrees(ring_of(eduai_cache_dep_uncounted(MyDatabaseId)), built,
+								   &by->reader, true);
 }
 
 bool
@@ -337,9 +355,7 @@ eduai_cache_valid(const CacheJudge *by, const CacheSnapshot *built, const CacheD
 		if (!eduai_cache_ring_agrees(ring_of(dep), built, &by->reader,
 									 (dep & DEP_KIND) == DEP_CATALOG))
 			return false;
-		if ((dep & DEP_KIND) == DEP_TAG &&
-			(!eduai_cache_ring_agrees(ring_of(family_of(dep)), built, &by->reader, false) ||
-			 !eduai_cache_ring_agrees(ring_of(truncated_of(dep)), built, &by->reader, true)))
+		if ((dep & DEP_KIND) == DEP_TAG && !tag_agrees(by, built, dep))
 			return false;
 	}
 	return true;

@@ -70,6 +70,8 @@ extern uint64 eduai_cache_dep_anything(Oid database);
 
 /* What a tag's family has lost by TRUNCATE, which old snapshots see, too. */
 extern uint64 eduai_cache_dep_truncated(uint64 tag);
+/* The same of who cannot say whether it truncated what: every tag depends on it. */
+extern uint64 eduai_cache_dep_uncounted(Oid database);
 /* The family of a tag; another dependency as it is. */
 extern uint64 eduai_cache_dep_widen(uint64 dep);
 

@@ -38,7 +38,7 @@ get(const text *name, const char *tenant)
 Datum
 eduai_cache_get(PG_FUNCTION_ARGS)
 {
-	char *value = get(PG_GETARG_TEXT_PP(0), eduai_core_tenant());
+	char *value = get(PG_GETARG_TEXT_PP(0), eduai_core_tenant_here());
 
 	if (value == NULL)
 		PG_RETURN_NULL();
@@ -49,7 +49,7 @@ eduai_cache_get(PG_FUNCTION_ARGS)
 Datum
 eduai_cache_lookup(PG_FUNCTION_ARGS)
 {
-	char *value = get(PG_GETARG_TEXT_PP(0), eduai_core_tenant());
+	char *value = get(PG_GETARG_TEXT_PP(0), eduai_core_tenant_here());
 	Datum values[2] = {BoolGetDatum(value != NULL), PointerGetDatum(value)};
 	bool nulls[2] = {false, value == NULL};
 	TupleDesc desc;

@@ -6,16 +6,20 @@
  * partitions there are and will be, so rows written to a partition directly
  * are seen.  A transaction with many tags reports their families instead
  * (writes.c).  TRUNCATE has no rows: it is seen at commit, and the table's
- * trigger then says which families it is about.
+ * trigger then says which families it is about.  So it does when rows come and
+ * go with a partition, or change by ALTER TABLE: these, too, old snapshots see.
  *
  * A column that is NULL makes no tag: no condition column = value finds it.
  * A column that is gone makes the family.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "cache/validity.h"
 #include "cache/watch.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
@@ -28,6 +32,7 @@
 #include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -36,6 +41,8 @@
 #define TRIGGER_NAME "eduai_cache_watch"
 #define LONGEST_TAG  256
 #define MAX_FORMATS  16
+
+static object_access_hook_type prev_object_access = NULL;
 
 PG_FUNCTION_INFO_V1(eduai_cache_watch);
 PG_FUNCTION_INFO_V1(eduai_cache_watch_trigger);
@@ -201,6 +208,66 @@ eduai_cache_watch_truncated(Oid relid, void (*found)(uint64 dep, void *arg), voi
 			  arg);
 	}
 	list_free_deep(formats);
+}
+
+static void
+wrote(uint64 dep, void *arg)
+{
+	eduai_cache_wrote(dep);
+}
+
+void
+eduai_cache_watch_changed(Oid relid)
+{
+	eduai_cache_watch_truncated(relid, wrote, NULL);
+}
+
+/* The table of a trigger of cache_watch(); InvalidOid of another one. */
+static Oid
+watched_by(Oid trigger)
+{
+	Relation rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	Oid relid = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (strcmp(NameStr(form->tgname), TRIGGER_NAME) == 0)
+			relid = form->tgrelid;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return relid;
+}
+
+/* The trigger goes before its table or partition, and before rows go unreported. */
+static void
+on_object_access(ObjectAccessType access, Oid class, Oid object, int column, void *arg)
+{
+	Oid relid;
+
+	if (prev_object_access)
+		prev_object_access(access, class, object, column, arg);
+	if (access != OAT_DROP || class != TriggerRelationId)
+		return;
+	relid = watched_by(object);
+	if (OidIsValid(relid))
+		eduai_cache_watch_changed(relid);
+}
+
+void
+eduai_cache_watch_init(void)
+{
+	prev_object_access = object_access_hook;
+	object_access_hook = on_object_access;
 }
 
 /* ---- cache_watch() ---- */

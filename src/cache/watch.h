@@ -28,4 +28,9 @@ extern List *eduai_cache_watch_formats(Oid relid);
  */
 extern void eduai_cache_watch_truncated(Oid relid, void (*found)(uint64 dep, void *arg), void *arg);
 
+/* Rows of the relation, which is locked, came, went or changed without its trigger. */
+extern void eduai_cache_watch_changed(Oid relid);
+
+extern void eduai_cache_watch_init(void);
+
 #endif

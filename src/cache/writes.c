@@ -24,10 +24,12 @@
 #include "cache/watch.h"
 #include "cache/writes.h"
 #include "catalog/catalog.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_description.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_largeobject.h"
 #include "catalog/pg_largeobject_metadata.h"
 #include "catalog/pg_shdepend.h"
@@ -242,6 +244,7 @@ eduai_cache_writes_each(void (*found)(uint64 dep, void *arg), void *arg)
 	if (is_uncounted())
 	{
 		found(eduai_cache_dep_anything(MyDatabaseId), arg);
+		found(eduai_cache_dep_uncounted(MyDatabaseId), arg);
 		found(eduai_cache_dep_catalog(MyDatabaseId), arg);
 		found(eduai_cache_dep_catalog(InvalidOid), arg);
 	}
@@ -400,6 +403,19 @@ is_commit_prepared(Node *statement)
 		   ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 }
 
+/* Of a table that is watched it may have changed any row; so of those that inherit from it. */
+static void
+note_altered(const AlterTableStmt *statement)
+{
+	Oid relid = RangeVarGetRelid(statement->relation, NoLock, true);
+	ListCell *cell;
+
+	if (!OidIsValid(relid))
+		return;
+	foreach (cell, find_all_inheritors(relid, NoLock, NULL))
+		eduai_cache_watch_changed(lfirst_oid(cell));
+}
+
 static void
 on_process_utility(PlannedStmt *statement, const char *text, bool read_only,
 				   ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *env,
@@ -410,6 +426,8 @@ on_process_utility(PlannedStmt *statement, const char *text, bool read_only,
 	if (!is_commit_prepared(statement->utilityStmt))
 	{
 		next_process_utility(statement, text, read_only, context, params, env, dest, completion);
+		if (IsA(statement->utilityStmt, AlterTableStmt))
+			note_altered((AlterTableStmt *) statement->utilityStmt);
 		return;
 	}
 	eduai_cache_catalog_change_begins();
@@ -434,4 +452,5 @@ eduai_cache_writes_init(void)
 	ExecutorStart_hook = on_executor_start;
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = on_process_utility;
+	eduai_cache_watch_init();
 }

@@ -7,6 +7,7 @@
 #include "core/core.h"
 #include "core/guard.h"
 #include "core/lock_room.h"
+#include "core/pace.h"
 #include "core/pause.h"
 #include "core/seal.h"
 #include "core/shmem.h"
@@ -23,6 +24,7 @@ eduai_core_init(void)
 	eduai_core_guard_init();
 	eduai_core_lock_room_init();
 	eduai_core_pause_init();
+	eduai_core_pace_init();
 	eduai_core_clock_init();
 	eduai_core_tenant_init();
 	eduai_core_status_init();

@@ -245,8 +245,8 @@ ask_command(void)
 {
 	char buffer[MAX_FILE_BYTES + 1];
 	size_t length = 0;
-	char *error = eduai_core_command_output(master_key_command, buffer, sizeof(buffer), &length,
-											command_timeout_ms);
+	char *error = eduai_core_command_output(master_key_command, NULL, NULL, buffer, sizeof(buffer),
+											&length, command_timeout_ms);
 
 	if (error == NULL && strlen(buffer) != length)
 		error = pstrdup("the command printed a zero byte");

@@ -32,6 +32,12 @@ eduai_core_personal_register_policy(const EduaiPersonalPolicy *more)
 		policy.seal = more->seal;
 	if (more->reveal)
 		policy.reveal = more->reveal;
+	if (more->shown)
+		policy.shown = more->shown;
+	if (more->seal_bytes)
+		policy.seal_bytes = more->seal_bytes;
+	if (more->reveal_bytes)
+		policy.reveal_bytes = more->reveal_bytes;
 	if (more->consent)
 		policy.consent = more->consent;
 	if (more->note)
@@ -83,9 +89,9 @@ eduai_core_personal_sealing(void)
 }
 
 char *
-eduai_core_personal_fault(void)
+eduai_core_personal_fault(const char *tenant, const char *user_id)
 {
-	return policy.fault ? policy.fault() : NULL;
+	return policy.fault ? policy.fault(tenant, user_id) : NULL;
 }
 
 void
@@ -114,6 +120,28 @@ eduai_core_personal_reveal(const char *tenant, const char *user_id, const Jsonb 
 						   const char *subject, Oid caller)
 {
 	return policy.reveal ? policy.reveal(tenant, user_id, data, subject, caller) : data;
+}
+
+bool
+eduai_core_personal_shown(const char *tenant, const char *user_id, const char *subject, Oid caller)
+{
+	return !policy.shown || policy.shown(tenant, user_id, subject, caller);
+}
+
+bytea *
+eduai_core_personal_seal_bytes(const char *tenant, const char *user_id, const bytea *bytes,
+							   const char *subject)
+{
+	Assert(policy.seal_bytes);
+	return policy.seal_bytes(tenant, user_id, bytes, subject);
+}
+
+bytea *
+eduai_core_personal_reveal_bytes(const char *tenant, const char *user_id, const bytea *sealed,
+								 const char *subject, Oid caller)
+{
+	return policy.reveal_bytes ? policy.reveal_bytes(tenant, user_id, sealed, subject, caller)
+							   : NULL;
 }
 
 EduaiConsent

@@ -46,8 +46,11 @@ extern bool eduai_core_personal_sealing(void);
  */
 extern bool eduai_core_personal_guarding(void);
 
-/* Why sealing, which is set up, does not work now, palloc'd; NULL when it does or is not set up. */
-extern char *eduai_core_personal_fault(void);
+/*
+ * Why sealing, which is set up, does not work now, palloc'd; NULL when it does or
+ * is not set up.  With a learner (user_id not NULL): for what is theirs.
+ */
+extern char *eduai_core_personal_fault(const char *tenant, const char *user_id);
 
 /*
  * Raises 55000 when sensitive values must be sealed (eduai.require_encryption)
@@ -78,6 +81,23 @@ extern bool eduai_core_personal_sealed(const Jsonb *data);
  */
 extern const Jsonb *eduai_core_personal_reveal(const char *tenant, const char *user_id,
 											   const Jsonb *data, const char *subject, Oid caller);
+
+/* May "caller" see sensitive values of "subject" about the learner, wherever they are? */
+extern bool
+eduai_core_personal_shown(const char *tenant, const char *user_id, const char *subject, Oid caller);
+
+/*
+ * The same for bytes: under the learner's key, for one subject ("attachment:ID");
+ * and in clear, NULL where "caller" may not see them.  Bytes that do not open
+ * under the learner's key are NULL, too.  EDUAI_SEALED_EXTRA longer than what
+ * they hold.
+ */
+#define EDUAI_SEALED_EXTRA 29
+extern bytea *eduai_core_personal_seal_bytes(const char *tenant, const char *user_id,
+											 const bytea *bytes, const char *subject);
+extern bytea *
+eduai_core_personal_reveal_bytes(const char *tenant, const char *user_id, const bytea *sealed,
+								 const char *subject, Oid caller);
 
 /* What may be done with data about a learner, for want of a consent that "subject" requires. */
 typedef enum EduaiConsent
@@ -130,11 +150,16 @@ typedef struct EduaiPersonalPolicy
 	void (*erase_stream)(const char *tenant, const char *stream); /* inside SPI, as the owner */
 	bool (*guarding)(void);
 	bool (*sealing)(void);
-	char *(*fault)(void);
+	char *(*fault)(const char *tenant, const char *user_id);
 	void (*require_sealing)(const char *user_id);
 	Jsonb *(*seal)(const char *tenant, const char *user_id, const Jsonb *value, const char *subject,
 				   const char *field);
 	const Jsonb *(*reveal)(const char *tenant, const char *user_id, const Jsonb *data,
+						   const char *subject, Oid caller);
+	bool (*shown)(const char *tenant, const char *user_id, const char *subject, Oid caller);
+	bytea *(*seal_bytes)(const char *tenant, const char *user_id, const bytea *bytes,
+						 const char *subject);
+	bytea *(*reveal_bytes)(const char *tenant, const char *user_id, const bytea *sealed,
 						   const char *subject, Oid caller);
 	EduaiConsent (*consent)(const char *tenant, const char *user_id, const char *subject,
 							const char **purpose);

@@ -192,6 +192,15 @@ eduai_core_enter_role(Oid role, EduaiPrivilege *saved)
 }
 
 void
+eduai_core_enter_table_owner(Oid owner, EduaiPrivilege *saved)
+{
+	enter(owner,
+		  SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS,
+		  saved);
+	eduai_core_set_local("row_security", "off");
+}
+
+void
 eduai_core_leave(const EduaiPrivilege *saved)
 {
 	AtEOXact_GUC(false, saved->guc_level);

@@ -53,6 +53,12 @@ extern Oid eduai_core_installation(void);
  */
 extern void eduai_core_enter_role(Oid role, EduaiPrivilege *saved);
 
+/*
+ * The same for the owner of a table whose rows must all be seen: its own row
+ * security does not count, and what would hide rows nevertheless is an error.
+ */
+extern void eduai_core_enter_table_owner(Oid owner, EduaiPrivilege *saved);
+
 /* Gives a setting a value for what was entered; leaving takes it back. */
 extern void eduai_core_set_local(const char *name, const char *value);
 

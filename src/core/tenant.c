@@ -102,8 +102,8 @@ role_may_act_for(Oid role, const char *tenant)
 	return allowed || (!bound && strcmp(tenant, "default") == 0);
 }
 
-char *
-eduai_core_tenant(void)
+const char *
+eduai_core_tenant_here(void)
 {
 	Oid role = GetUserId();
 	const char *tenant = tenant_setting ? tenant_setting : "";
@@ -112,7 +112,7 @@ eduai_core_tenant(void)
 		ereport(ERROR, (errcode(EDUAI_TENANT_REFUSED), errmsg("no tenant is set"),
 						errhint("Set eduai.tenant; eduai.require_tenant is on.")));
 	if (role == verdict_role && strcmp(tenant, verdict_tenant) == 0)
-		return pstrdup(tenant);
+		return verdict_tenant;
 
 	if (tenant[0] == '\0' || strlen(tenant) >= NAMEDATALEN || !role_may_act_for(role, tenant))
 		ereport(ERROR, (errcode(EDUAI_TENANT_REFUSED),
@@ -121,7 +121,13 @@ eduai_core_tenant(void)
 						errhint("An administrator can bind them with eduai.allow_tenant().")));
 	strlcpy(verdict_tenant, tenant, NAMEDATALEN);
 	verdict_role = role;
-	return pstrdup(tenant);
+	return verdict_tenant;
+}
+
+char *
+eduai_core_tenant(void)
+{
+	return pstrdup(eduai_core_tenant_here());
 }
 
 Datum

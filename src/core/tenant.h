@@ -19,6 +19,9 @@ extern void eduai_core_tenant_init(void);
  */
 extern char *eduai_core_tenant(void);
 
+/* The same, not copied: good until the next call of either. */
+extern const char *eduai_core_tenant_here(void);
+
 /* Raises 22023 unless "tenant" is a legal tenant name (1..63 bytes). */
 extern void eduai_core_check_tenant_name(const char *tenant);
 

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "core/pace.h"
 #include "events/block.h"
 #include "events/block_table.h"
 #include "miscadmin.h"
@@ -57,6 +58,59 @@ eduai_events_block_version(const char *tenant, const char *stream, Snapshot snap
 	EduaiStreamRef *refs = eduai_events_directory_refs(tenant, &name, snapshot, &n);
 
 	return n > 0 ? refs[n - 1].first + refs[n - 1].count - 1 : 0;
+}
+
+/* Of the streams that the page may list; returns how many those are. */
+static int
+versions_of_page(const EduaiDirectoryPage *page, const EduaiSlice *streams, int n, int64 *versions)
+{
+	EduaiSlice limit = {NULL, 0};
+	int nentries = 0;
+	EduaiStreamEntry *entries =
+		page->body ? eduai_events_page_entries(page->body, &nentries) : NULL;
+	int at = 0;
+	int i;
+
+	if (page->next)
+		limit = (EduaiSlice){VARDATA_ANY(page->next), (int) VARSIZE_ANY_EXHDR(page->next)};
+	for (i = 0; i < n && (i == 0 || limit.bytes == NULL ||
+						  eduai_events_slice_compare(&streams[i], &limit) < 0);
+		 i++)
+	{
+		int order = -1;
+		int nrefs;
+		EduaiStreamRef *refs;
+
+		while (at < nentries &&
+			   (order = eduai_events_slice_compare(&entries[at].name, &streams[i])) < 0)
+			at++;
+		versions[i] = 0;
+		if (at == nentries || order != 0)
+			continue;
+		refs = eduai_events_page_refs(&entries[at].refs, &nrefs);
+		versions[i] = nrefs > 0 ? refs[nrefs - 1].first + refs[nrefs - 1].count - 1 : 0;
+	}
+	return i;
+}
+
+void
+eduai_events_block_versions(const char *tenant, const EduaiSlice *streams, int n, Snapshot snapshot,
+							int64 *versions)
+{
+	MemoryContext per_page = small_context();
+
+	for (int done = 0; done < n;)
+	{
+		MemoryContext old = MemoryContextSwitchTo(per_page);
+		EduaiDirectoryPage page = eduai_events_directory_page(tenant, &streams[done], snapshot);
+
+		CHECK_FOR_INTERRUPTS();
+		eduai_core_pace();
+		done += versions_of_page(&page, streams + done, n - done, versions + done);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(per_page);
+	}
+	MemoryContextDelete(per_page);
 }
 
 static const EduaiBlockRun *

@@ -13,11 +13,15 @@
 #define EDUAI_EVENTS_BLOCK_H
 
 #include "postgres.h"
+#include "events/block_column.h"
 #include "events/record.h"
 #include "utils/snapshot.h"
 
 /* The last compacted version of a stream, 0 without one. */
 extern int64 eduai_events_block_version(const char *tenant, const char *stream, Snapshot snapshot);
+/* The same for n sorted streams: reads each page of the directory once. */
+extern void eduai_events_block_versions(const char *tenant, const EduaiSlice *streams, int n,
+										Snapshot snapshot, int64 *versions);
 
 /* As eduai_events_hot_read(), for compacted events. */
 extern int64

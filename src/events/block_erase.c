@@ -7,11 +7,17 @@
  * be in any stream, so all blocks of the tenant are looked through; that takes
  * a second for some millions of events.  Positions are not used again, and a
  * stream that keeps other events keeps its versions.
+ *
+ * The directory names a stream until none of its blocks holds it.  In parts that
+ * is looked at after all of them, once for each stream: until then it names
+ * blocks that do not hold the stream any more, or are gone, as it does of
+ * streams that lost some of their events.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "core/clock.h"
+#include "core/pause.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "events/block_write.h"
@@ -31,8 +37,10 @@ typedef struct Erasure
 	EduaiDictionary *dictionary;
 	MemoryContext context; /* of the whole call */
 	MemoryContext per_block;
-	EduaiSlices emptied; /* streams that lost events; sorted only within a block */
+	EduaiSlices emptied; /* streams that lost events, but in parts; sorted only within a block */
 	int64 removed;
+	int changed_segment; /* has blocks that were replaced, from this one on; -1: none */
+	int changed_block;
 	EduaiTouched *touched; /* of an erasure in parts; else NULL */
 	int segment;           /* the one at hand, and the next block to look at in it */
 	int block;
@@ -73,6 +81,8 @@ note_stream(Erasure *e, const EduaiRecord *record)
 	EduaiSlice stream = slice_of(record->stream);
 	MemoryContext old;
 
+	if (e->touched != NULL)
+		return;
 	if (e->emptied.n > 0 && same(&stream, &e->emptied.values[e->emptied.n - 1]))
 		return;
 	old = MemoryContextSwitchTo(e->context);
@@ -93,6 +103,26 @@ note(Erasure *e, const EduaiRecord *record)
 	blank = eduai_events_touched_note(e->touched, record);
 	MemoryContextSwitchTo(old);
 	return blank;
+}
+
+/* Touching a segment copies its first block: once for all of its blocks. */
+static void
+touch_changed(Erasure *e)
+{
+	if (e->changed_segment >= 0)
+		eduai_events_segment_touch(e->tenant, e->changed_segment, e->changed_block);
+	e->changed_segment = -1;
+}
+
+/* Blocks come in order. */
+static void
+note_change(Erasure *e, int segment, int block)
+{
+	if (segment == e->changed_segment)
+		return;
+	touch_changed(e);
+	e->changed_segment = segment;
+	e->changed_block = block;
 }
 
 /* Writes the block without what is erased; in the context per_block. */
@@ -139,6 +169,7 @@ rewrite(Erasure *e, const EduaiBlock *block, int segment, int number)
 	else
 		body = (bytea *) cstring_to_text("");
 	eduai_events_block_replace(e->tenant, segment, number, nkept, body);
+	note_change(e, segment, number);
 	eduai_events_seen_remove(e->tenant, ids, nids);
 	e->removed += changed;
 }
@@ -226,19 +257,16 @@ visit_stream(Erasure *e, EduaiBlockReader *reader, const EduaiSlice *stream, Sna
 
 /* A stream that has nothing left must not be named any more. */
 static void
-forget_streams(Erasure *e)
+forget_stream(Erasure *e, const EduaiSlice *stream)
 {
-	for (int i = 0; i < e->emptied.n; i++)
-	{
-		Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
-		EduaiBlockReader *reader = eduai_events_blocks_open(e->tenant, latest);
+	Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
+	EduaiBlockReader *reader = eduai_events_blocks_open(e->tenant, latest);
 
-		CHECK_FOR_INTERRUPTS();
-		if (!visit_stream(e, reader, &e->emptied.values[i], latest, true))
-			eduai_events_directory_remove(e->tenant, &e->emptied.values[i], latest);
-		eduai_events_blocks_close(reader);
-		UnregisterSnapshot(latest);
-	}
+	CHECK_FOR_INTERRUPTS();
+	if (!visit_stream(e, reader, stream, latest, true))
+		eduai_events_directory_remove(e->tenant, stream, latest);
+	eduai_events_blocks_close(reader);
+	UnregisterSnapshot(latest);
 }
 
 static void
@@ -269,8 +297,19 @@ erase_as_owner(Erasure *e, int from)
 		(void) visit_stream(e, reader, &e->stream, snapshot, false);
 	eduai_events_blocks_close(reader);
 	UnregisterSnapshot(snapshot);
+	touch_changed(e);
 	CommandCounterIncrement();
-	forget_streams(e);
+	for (int i = 0; i < e->emptied.n; i++)
+		forget_stream(e, &e->emptied.values[i]);
+}
+
+static void
+make_contexts(Erasure *e)
+{
+	e->changed_segment = -1;
+	e->context =
+		AllocSetContextCreate(CurrentMemoryContext, "eduai erasure", ALLOCSET_DEFAULT_SIZES);
+	e->per_block = AllocSetContextCreate(e->context, "eduai block", ALLOCSET_DEFAULT_SIZES);
 }
 
 static int64
@@ -281,9 +320,7 @@ erase(Erasure *e, int from)
 
 	eduai_core_enter(&saved);
 	SPI_connect();
-	e->context =
-		AllocSetContextCreate(CurrentMemoryContext, "eduai erasure", ALLOCSET_DEFAULT_SIZES);
-	e->per_block = AllocSetContextCreate(e->context, "eduai block", ALLOCSET_DEFAULT_SIZES);
+	make_contexts(e);
 	MemoryContextSwitchTo(e->context);
 	erase_as_owner(e, from);
 	MemoryContextSwitchTo(old);
@@ -329,8 +366,31 @@ eduai_events_block_erase_part(EduaiPersonalWork *work, EduaiTouched *touched, in
 				 .until_us = work->until_us};
 	int64 removed = erase(&e, *segment);
 
+	EDUAI_PAUSE("events-erase-written");
 	work->more = e.stopped;
 	*segment = e.segment;
 	*block = e.block;
 	return removed;
+}
+
+void
+eduai_events_block_forget_part(EduaiPersonalWork *work, char *const *streams, int n, int *next)
+{
+	Erasure e = {.tenant = work->tenant};
+	MemoryContext old = CurrentMemoryContext;
+	int begin = *next;
+
+	make_contexts(&e);
+	MemoryContextSwitchTo(e.context);
+	while (*next < n && (*next == begin || eduai_core_mono_us() < work->until_us))
+	{
+		EduaiSlice stream = {streams[*next], (int) strlen(streams[*next])};
+
+		forget_stream(&e, &stream);
+		CommandCounterIncrement();
+		(*next)++;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(e.context);
+	work->more = *next < n;
 }

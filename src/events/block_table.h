@@ -35,9 +35,9 @@ enum
 
 /*
  * Which version of a row this is: no two versions of any row, of any time,
- * are alike in all of it.  Whoever changes a block also touches the first of
- * its segment (eduai_events_block_replace), so that the first row's stamp
- * stands for the contents of the whole segment.
+ * are alike in all of it.  A transaction that changes blocks also touches the
+ * first of their segment (eduai_events_segment_touch), so that the first row's
+ * stamp stands for the contents of the whole segment.
  */
 typedef struct EduaiBlockStamp
 {

@@ -26,23 +26,6 @@ PG_FUNCTION_INFO_V1(eduai_test_unpack_block);
 PG_FUNCTION_INFO_V1(eduai_test_pack_block);
 PG_FUNCTION_INFO_V1(eduai_test_erase_compacted);
 
-/* The columns of eduai.event_record. */
-typedef enum RecordColumn
-{
-	RECORD_POSITION,
-	RECORD_EVENT_ID,
-	RECORD_STREAM,
-	RECORD_VERSION,
-	RECORD_EVENT_TYPE,
-	RECORD_USER_ID,
-	RECORD_SESSION_ID,
-	RECORD_DATA,
-	RECORD_METADATA,
-	RECORD_OCCURRED_AT,
-	RECORD_RECORDED_AT,
-	RECORD_COLUMNS,
-} RecordColumn;
-
 static EduaiRecord
 record_of(Datum composite)
 {

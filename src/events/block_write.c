@@ -5,6 +5,7 @@
 
 #include "catalog/pg_type.h"
 #include "core/lock.h"
+#include "core/pace.h"
 #include "core/plan.h"
 #include "events/block_write.h"
 #include "events/dictionary.h"
@@ -63,6 +64,13 @@ eduai_events_block_replace(const char *tenant, int segment, int block, int event
 					PointerGetDatum(body), Int32GetDatum(events)};
 
 	eduai_core_run_latest(events > 0 ? &update_block : &delete_block, args, NULL);
+}
+
+void
+eduai_events_segment_touch(const char *tenant, int segment, int block)
+{
+	Datum args[] = {CStringGetTextDatum(tenant), Int32GetDatum(segment), Int32GetDatum(block)};
+
 	eduai_core_run_latest(&touch_segment, args, NULL);
 }
 
@@ -363,6 +371,7 @@ eduai_events_directory_replace(const char *tenant, int segment, const EduaiSlice
 		int part_end = part;
 
 		CHECK_FOR_INTERRUPTS();
+		eduai_core_pace();
 		while (lost_end < streams->n && is_before(&streams->values[lost_end], page.next))
 			lost_end++;
 		while (part_end < n && is_before(&parts[part_end].stream, page.next))

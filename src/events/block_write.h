@@ -15,9 +15,15 @@ extern bool eduai_events_compact_lock(const char *tenant, bool nowait);
 
 extern void eduai_events_block_insert(const char *tenant, const EduaiBlockRow *row, bytea *body);
 
-/* Replaces a block's body; removes the block when events is 0.  Gives the segment a new stamp. */
+/*
+ * Replaces a block's body; removes the block when events is 0.  Before the
+ * transaction ends its segment is to be touched.
+ */
 extern void
 eduai_events_block_replace(const char *tenant, int segment, int block, int events, bytea *body);
+
+/* Gives a segment a new stamp, once for all of its blocks that were replaced: from "block" on. */
+extern void eduai_events_segment_touch(const char *tenant, int segment, int block);
 
 /* Removes a segment's blocks and the ids that they remember; returns how many events they had. */
 extern int64 eduai_events_segment_remove(const char *tenant, int segment);

@@ -50,7 +50,15 @@ extern int64 eduai_events_block_erase_learner(const char *tenant, const char *us
 extern int64 eduai_events_block_erase_part(EduaiPersonalWork *work, EduaiTouched *touched,
 										   int *segment, int *block);
 
-/* The projector's chore: moves what is due in transactions of its own; see projector.h. */
+/*
+ * Afterwards: forgets those of the n streams, from *next on, that no block
+ * holds any more, one stream or more until work->until_us; inside SPI, as the
+ * owner, under the tenant's EDUAI_LOCK_COMPACT.
+ */
+extern void
+eduai_events_block_forget_part(EduaiPersonalWork *work, char *const *streams, int n, int *next);
+
+/* The projector's chore: moves what is due in transactions of its own; see core/chores.h. */
 extern long eduai_events_compact_due(void);
 
 /* Given ids of events recorded later than this are remembered. */

@@ -396,6 +396,8 @@ is_empty_for_all(Relation rel)
  * Drops the partitions before the newest in use that are empty.  The parent is
  * locked for a moment, so only when that is free at once; an append looks for
  * its stream in the partitions it has listed and passes over one that is gone.
+ * A partition gets its row security last: without it a restore, which would
+ * fail without the table, has still to come back to it.
  */
 static void
 drop_empty(TimestampTz newest)
@@ -416,7 +418,7 @@ drop_empty(TimestampTz newest)
 		if (rel == NULL)
 			continue;
 		name = pstrdup(RelationGetRelationName(rel));
-		empty = is_empty_for_all(rel);
+		empty = rel->rd_rel->relrowsecurity && is_empty_for_all(rel);
 		table_close(rel, AccessShareLock);
 		if (!empty || !ConditionalLockRelationOid(parent_oid(), AccessExclusiveLock))
 			continue;

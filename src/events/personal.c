@@ -1,9 +1,10 @@
 /*
  * personal.c: the log as a store of personal data.  See personal.h.
  *
- * An erasure goes through four parts, which its cursor names: "names" finds the
+ * An erasure goes through five parts, which its cursor names: "names" finds the
  * streams and sessions, "hot N" goes through the order of the hot events from
- * position N, "blocks N B" through the segments from block B of segment N, "rest"
+ * position N, "blocks N B" through the segments from block B of segment N, "forget N"
+ * through the directory's names of the streams met, "rest"
  * takes what is kept beside the events.  Compaction moves events from hot to blocks only, so that
  * what it takes away from the second part is met by the third.
  */
@@ -53,6 +54,7 @@ erase_rest(EduaiPersonalWork *work)
 	removed += (int64) eduai_core_run_latest(&drop_failures, args, NULL);
 	if (eduai_core_preloaded())
 		eduai_events_heads_forget();
+	eduai_events_touched_drop();
 	work->more = false;
 	return removed;
 }
@@ -86,9 +88,22 @@ erase_blocks(EduaiPersonalWork *work, EduaiTouched *touched)
 
 	(void) sscanf(work->cursor, "blocks %d %d", &segment, &block);
 	removed = eduai_events_block_erase_part(work, touched, &segment, &block);
-	work->cursor = work->more ? psprintf("blocks %d %d", segment, block) : pstrdup("rest");
+	work->cursor = work->more ? psprintf("blocks %d %d", segment, block) : pstrdup("forget 0");
 	work->more = true;
 	return removed;
+}
+
+static int64
+forget_names(EduaiPersonalWork *work, EduaiTouched *touched)
+{
+	int next = atoi(work->cursor + strlen("forget "));
+	int n;
+	char **streams = eduai_events_touched_streams(touched, &n);
+
+	eduai_events_block_forget_part(work, streams, n, &next);
+	work->cursor = work->more ? psprintf("forget %d", next) : pstrdup("rest");
+	work->more = true;
+	return 0;
 }
 
 static int64
@@ -103,6 +118,8 @@ erase_part(EduaiPersonalWork *work)
 		return erase_hot(work, touched);
 	if (strncmp(work->cursor, "blocks ", 7) == 0)
 		return erase_blocks(work, touched);
+	if (strncmp(work->cursor, "forget ", 7) == 0)
+		return forget_names(work, touched);
 	return erase_rest(work);
 }
 
@@ -273,4 +290,5 @@ eduai_events_personal_init(void)
 											  .learners = learners};
 
 	eduai_core_personal_register_store(&events);
+	eduai_events_touched_init();
 }

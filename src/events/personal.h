@@ -27,11 +27,21 @@ extern void eduai_events_personal_init(void);
 
 /* ---- between the files of this topic ---- */
 
-/* What an erasure knows of the streams it meets; for one transaction. */
+/* What an erasure knows of the streams it meets. */
 typedef struct EduaiTouched EduaiTouched;
 
-/* Reads what was noted before; inside SPI, as the owner. */
+extern void eduai_events_touched_init(void);
+
+/*
+ * What was noted before: read, or kept from the backend's last transaction when
+ * that was of the same erasure and was committed.  Inside SPI, as the owner; for
+ * this transaction.
+ */
 extern EduaiTouched *eduai_events_touched_open(const EduaiPersonalWork *work);
+/* Nothing is kept any more. */
+extern void eduai_events_touched_drop(void);
+/* The streams, in one order as long as none is added. */
+extern char **eduai_events_touched_streams(const EduaiTouched *touched, int *n);
 /* Is the event the learner's? */
 extern bool eduai_events_touched_is_theirs(const EduaiTouched *touched, const EduaiRecord *record);
 /* May the stream hold events of the learner, by what was noted? */

@@ -5,6 +5,9 @@
  * transaction that removes the first of its events, and holds for the rest of
  * the erasure: 'stream' for an own one and 'session' for sessions; a mixed one
  * is noted as 'mixed'.
+ *
+ * An erasure is many short transactions of one backend, so what is known is kept
+ * in it from one to the next, unless one is rolled back.
  */
 #include "postgres.h"
 
@@ -12,6 +15,7 @@
 #include "common/hashfn.h"
 #include "core/json.h"
 #include "core/plan.h"
+#include "core/xact.h"
 #include "events/personal.h"
 #include "events/read.h"
 #include "utils/builtins.h"
@@ -23,7 +27,7 @@ typedef struct TouchedName
 {
 	char *name; /* the key: a kind's letter and the name */
 	bool own;   /* of streams */
-	int64 last; /* of mixed streams: the last version, once it was asked for */
+	int64 last; /* of mixed streams: the last version when it was asked for, or -1 */
 } TouchedName;
 
 struct EduaiTouched
@@ -32,7 +36,13 @@ struct EduaiTouched
 	const char *learner_stream;
 	MemoryContext context;
 	HTAB *names;
+	TouchedName *recent; /* the stream of the event noted last: they come in runs */
+	char *tenant;        /* whose erasure it is */
+	char *user_ref;
 };
+
+static EduaiTouched *kept = NULL;
+static bool aborted = false; /* something that is kept was not written */
 
 static uint32
 hash_name(const void *key, Size size)
@@ -71,6 +81,51 @@ add_name(EduaiTouched *touched, char kind, const char *name)
 	return added;
 }
 
+void
+eduai_events_touched_drop(void)
+{
+	if (kept != NULL)
+		MemoryContextDelete(kept->context);
+	kept = NULL;
+}
+
+static void
+on_abort(void)
+{
+	aborted = true;
+}
+
+void
+eduai_events_touched_init(void)
+{
+	static const EduaiXactHooks hooks = {
+		.name = "erased streams", .rank = EDUAI_RANK_EVENTS, .abort = on_abort};
+
+	eduai_core_xact_register(&hooks);
+}
+
+static EduaiTouched *
+make_touched(const EduaiPersonalWork *work)
+{
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "eduai erased streams", ALLOCSET_DEFAULT_SIZES);
+	HASHCTL info = {.keysize = sizeof(char *),
+					.entrysize = sizeof(TouchedName),
+					.hash = hash_name,
+					.match = compare_names,
+					.hcxt = context};
+	EduaiTouched *touched = MemoryContextAllocZero(context, sizeof(EduaiTouched));
+
+	kept = touched;
+	touched->context = context;
+	touched->tenant = MemoryContextStrdup(context, work->tenant);
+	touched->user_ref = MemoryContextStrdup(context, work->user_ref);
+	touched->learner_stream = MemoryContextStrdup(context, psprintf("learner-%s", work->user_id));
+	touched->names = hash_create("eduai erased streams", 64, &info,
+								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	return touched;
+}
+
 EduaiTouched *
 eduai_events_touched_open(const EduaiPersonalWork *work)
 {
@@ -78,20 +133,20 @@ eduai_events_touched_open(const EduaiPersonalWork *work)
 							  " WHERE tenant_id = $1 AND user_ref = $2",
 							  2,
 							  {TEXTOID, TEXTOID}};
-	HASHCTL info = {.keysize = sizeof(char *),
-					.entrysize = sizeof(TouchedName),
-					.hash = hash_name,
-					.match = compare_names,
-					.hcxt = CurrentMemoryContext};
-	EduaiTouched *touched = palloc0(sizeof(EduaiTouched));
+	EduaiTouched *touched;
 	Datum args[] = {CStringGetTextDatum(work->tenant), CStringGetTextDatum(work->user_ref)};
 	uint64 n;
 
+	if (kept != NULL && !aborted && work->cursor != NULL &&
+		strcmp(kept->tenant, work->tenant) == 0 && strcmp(kept->user_ref, work->user_ref) == 0)
+	{
+		kept->work = work;
+		return kept;
+	}
+	eduai_events_touched_drop();
+	aborted = false;
+	touched = make_touched(work);
 	touched->work = work;
-	touched->context = CurrentMemoryContext;
-	touched->learner_stream = psprintf("learner-%s", work->user_id);
-	touched->names = hash_create("eduai erased streams", 64, &info,
-								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	n = eduai_core_run_latest(&noted, args, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -203,25 +258,58 @@ note_session(EduaiTouched *touched, const char *session)
 	keep_name(touched, "session", session);
 }
 
+/*
+ * Whether an event is the last of a mixed stream.  A stream only grows, so an
+ * old answer tells that it is not.
+ */
+static bool
+is_last(EduaiTouched *touched, TouchedName *known, int64 version)
+{
+	Snapshot latest;
+
+	if (version < known->last)
+		return false;
+	latest = RegisterSnapshot(GetLatestSnapshot());
+	known->last = eduai_events_version(touched->work->tenant, known->name + 1, latest);
+	UnregisterSnapshot(latest);
+	return version == known->last;
+}
+
 bool
 eduai_events_touched_note(EduaiTouched *touched, const EduaiRecord *record)
 {
 	MemoryContext old = CurrentMemoryContext;
-	char *stream = text_of(record->stream);
-	TouchedName *known;
+	bool last;
 
 	if (record->session_id)
 		note_session(touched, text_of(record->session_id));
-	known = note_stream(touched, stream);
-	if (!known->own && known->last < 0)
-	{
-		Snapshot latest = RegisterSnapshot(GetLatestSnapshot());
-
-		known->last = eduai_events_version(touched->work->tenant, stream, latest);
-		UnregisterSnapshot(latest);
-	}
+	if (touched->recent == NULL || !equals(record->stream, touched->recent->name + 1))
+		touched->recent = note_stream(touched, text_of(record->stream));
+	last = !touched->recent->own && is_last(touched, touched->recent, record->version);
 	MemoryContextSwitchTo(old);
-	return !known->own && record->version == known->last;
+	return last;
+}
+
+static int
+compare_streams(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+char **
+eduai_events_touched_streams(const EduaiTouched *touched, int *n)
+{
+	char **streams = palloc(sizeof(char *) * (hash_get_num_entries(touched->names) + 1));
+	HASH_SEQ_STATUS all;
+	TouchedName *each;
+
+	*n = 0;
+	hash_seq_init(&all, touched->names);
+	while ((each = hash_seq_search(&all)) != NULL)
+		if (each->name[0] == 's')
+			streams[(*n)++] = each->name + 1;
+	qsort(streams, *n, sizeof(char *), compare_streams);
+	return streams;
 }
 
 void

@@ -1,9 +1,7 @@
 /*
  * projector.c: the worker that keeps the log in order.
  *
- * It runs chores (projector.h) one after the other and sleeps until one of
- * them is due or somebody wakes it.  Between chores there is no transaction
- * and no snapshot.  A chore that fails is put off, alone.
+ * Its work is chores (core/chores.h).
  *
  * In shared memory each running projector has a place: its database, its
  * latch, and how its chores fare, for health().  The lock guards all of it but
@@ -13,7 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "core/clock.h"
+#include "core/chores.h"
 #include "core/health.h"
 #include "core/json.h"
 #include "core/privilege.h"
@@ -38,11 +36,9 @@
 #include "utils/timestamp.h"
 
 /* one for each database that core serves */
-#define MAX_PLACES     64
-#define MAX_CHORES     12
-#define MAX_MESSAGE    200
-#define MAX_BACKOFF_MS 60000
-#define HOUR_MS        3600000
+#define MAX_PLACES  64
+#define MAX_MESSAGE 200
+#define HOUR_MS     3600000
 
 /* how a chore fares */
 typedef struct ChoreShared
@@ -58,18 +54,9 @@ typedef struct Place
 {
 	Oid database; /* InvalidOid: free */
 	Latch *latch;
-	ChoreShared chores[MAX_CHORES];
+	ChoreShared chores[EDUAI_CHORES];
 } Place;
 
-/* what only the projector itself needs of a chore */
-typedef struct ChoreState
-{
-	int64 due_us; /* monotonic; PG_INT64_MAX: when woken */
-	int failures; /* since it last succeeded */
-} ChoreState;
-
-static const EduaiChore *chores[MAX_CHORES];
-static int nchores = 0;
 static int kind = -1;
 
 static Place *places = NULL;
@@ -77,8 +64,6 @@ static LWLockPadded *places_lock = NULL;
 
 /* in a projector */
 static Place *mine = NULL;
-static ChoreState states[MAX_CHORES];
-static MemoryContext chore_context;
 
 /* ---- places ---- */
 
@@ -151,12 +136,45 @@ take_place(void)
 
 /* ---- running chores ---- */
 
+/* for health() */
+static void
+chore_fared(int i, const ErrorData *error)
+{
+	ChoreShared *shared = &mine->chores[i];
+	TimestampTz now = GetCurrentTimestamp();
+	int length =
+		error ? pg_mbcliplen(error->message, (int) strlen(error->message), MAX_MESSAGE - 1) : 0;
+
+	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
+	if (error == NULL)
+	{
+		shared->runs++;
+		shared->last_run_at = now;
+		shared->failing_since = 0;
+	}
+	else
+	{
+		if (shared->failing_since == 0)
+			shared->failing_since = now;
+		shared->sqlstate = error->sqlerrcode;
+		memcpy(shared->message, error->message, length);
+		shared->message[length] = '\0';
+	}
+	LWLockRelease(&places_lock->lock);
+}
+
+static EduaiChores chores = {"projector", take_place, chore_fared};
+
+static void
+run(void)
+{
+	eduai_core_chores_run(&chores);
+}
+
 void
 eduai_events_chore_register(const EduaiChore *chore)
 {
-	if (nchores >= MAX_CHORES)
-		elog(FATAL, "too many chores");
-	chores[nchores++] = chore;
+	eduai_core_chores_add(&chores, chore);
 }
 
 void
@@ -174,166 +192,6 @@ eduai_events_as_owner(void (*work)(void))
 	eduai_core_leave(&saved);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-}
-
-static void
-note_success(int i)
-{
-	ChoreShared *shared = &mine->chores[i];
-
-	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
-	shared->runs++;
-	shared->last_run_at = GetCurrentTimestamp();
-	shared->failing_since = 0;
-	LWLockRelease(&places_lock->lock);
-	states[i].failures = 0;
-}
-
-/* a second, doubled with each failure, at most a minute */
-static long
-backoff_ms(int failures)
-{
-	return Min(MAX_BACKOFF_MS, 1000L << Min(failures - 1, 6));
-}
-
-static void
-note_failure(int i, const ErrorData *error)
-{
-	ChoreShared *shared = &mine->chores[i];
-	int length = pg_mbcliplen(error->message, (int) strlen(error->message), MAX_MESSAGE - 1);
-
-	LWLockAcquire(&places_lock->lock, LW_EXCLUSIVE);
-	if (shared->failing_since == 0)
-		shared->failing_since = GetCurrentTimestamp();
-	shared->sqlstate = error->sqlerrcode;
-	memcpy(shared->message, error->message, length);
-	shared->message[length] = '\0';
-	LWLockRelease(&places_lock->lock);
-	states[i].failures++;
-}
-
-/* in a PG_CATCH: leaves no transaction behind and says what happened */
-static void
-clean_up_after(int i)
-{
-	ErrorData *error;
-
-	MemoryContextSwitchTo(chore_context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(chore_context);
-	/* it may have failed because the extension is being dropped under it */
-	if (eduai_core_worker_should_stop())
-		return;
-	note_failure(i, error);
-	ereport(LOG, (errcode(error->sqlerrcode),
-				  errmsg("eduai projector could not do its chore \"%s\": %s", chores[i]->name,
-						 error->message),
-				  error->detail ? errdetail_internal("%s", error->detail) : 0,
-				  error->hint ? errhint("%s", error->hint) : 0));
-}
-
-static void
-run_chore(int i)
-{
-	volatile long next_ms = 0;
-
-	pgstat_report_activity(STATE_RUNNING, chores[i]->name);
-	MemoryContextSwitchTo(chore_context);
-	PG_TRY();
-	{
-		next_ms = chores[i]->run();
-		note_success(i);
-	}
-	PG_CATCH();
-	{
-		clean_up_after(i);
-		next_ms = backoff_ms(states[i].failures);
-	}
-	PG_END_TRY();
-	states[i].due_us = next_ms < 0 ? PG_INT64_MAX : eduai_core_mono_us() + (int64) next_ms * 1000;
-	MemoryContextSwitchTo(chore_context);
-	MemoryContextReset(chore_context);
-	pgstat_report_activity(STATE_IDLE, NULL);
-}
-
-static bool
-is_due(int i, bool requested)
-{
-	if (eduai_core_mono_us() >= states[i].due_us)
-		return true;
-	if (states[i].failures > 0)
-		return false;
-	return requested || (chores[i]->wanted != NULL && chores[i]->wanted());
-}
-
-/* ms until the next one is due, -1 for never */
-static long
-sleep_ms(void)
-{
-	int64 next = PG_INT64_MAX;
-
-	for (int i = 0; i < nchores; i++)
-		next = Min(next, states[i].due_us);
-	if (next == PG_INT64_MAX)
-		return -1;
-	return (long) Max(0, (next - eduai_core_mono_us() + 999) / 1000);
-}
-
-/* the chores that are due, once each; a stop is heard between them */
-static void
-run_due(bool requested)
-{
-	bool any = false;
-
-	for (int i = 0; i < nchores && !eduai_core_worker_should_stop(); i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!is_due(i, requested))
-			continue;
-		run_chore(i);
-		any = true;
-	}
-	/* autovacuum learns of the dead rows here; before a sleep nothing is kept back */
-	if (any)
-		(void) pgstat_report_stat(sleep_ms() != 0);
-}
-
-/*
- * Nobody may keep the projector from stopping: not who holds a lock, not a
- * standby that is away.  What it commits is derived from what others
- * committed, and comes after it in the WAL: it needs no standby's word.
- */
-static void
-pin_settings(void)
-{
-	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-run(void)
-{
-	bool requested = true;
-
-	pin_settings();
-	chore_context = AllocSetContextCreate(TopMemoryContext, "eduai chore", ALLOCSET_DEFAULT_SIZES);
-	take_place();
-	while (!eduai_core_worker_should_stop())
-	{
-		run_due(requested);
-		if (eduai_core_worker_should_stop())
-			break;
-		(void) eduai_core_worker_wait(sleep_ms());
-		requested = eduai_core_worker_requested();
-		if (eduai_core_worker_reloaded())
-		{
-			/* core has set its own again */
-			pin_settings();
-			requested = true;
-		}
-	}
 }
 
 void
@@ -390,16 +248,17 @@ report(EduaiHealth *health)
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_open_array(&j, "chores");
-	for (int i = 0; i < nchores && place >= 0; i++)
+	for (int i = 0; i < chores.n && place >= 0; i++)
 	{
 		const ChoreShared *shared = &copy.chores[i];
 
-		put_chore(&j, chores[i], shared);
+		put_chore(&j, chores.chores[i], shared);
 		if (shared->failing_since != 0)
 			eduai_core_health_problem(
 				health, "projector_chore_failing", "warning", shared->failing_since,
-				psprintf("The projector's chore \"%s\" fails: %s (SQLSTATE %s).", chores[i]->name,
-						 shared->message, unpack_sql_state(shared->sqlstate)),
+				psprintf("The projector's chore \"%s\" fails: %s (SQLSTATE %s).",
+						 chores.chores[i]->name, shared->message,
+						 unpack_sql_state(shared->sqlstate)),
 				"It is tried again at least once a minute. The server log has the details.");
 	}
 	eduai_core_json_close_array(&j);
@@ -429,7 +288,7 @@ eduai_events_apart_main(Datum arg)
 	function = (void (*)(Datum)) load_external_function("eduai", call.function, true, NULL);
 	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
 	eduai_core_worker_pin_settings();
-	pin_settings();
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	/* whoever waits for this process may hold what it waits for, which no deadlock check sees */
 	SetConfigOption("lock_timeout", "10s", PGC_SUSET, PGC_S_OVERRIDE);
 	function(CStringGetDatum(call.argument));

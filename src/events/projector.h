@@ -1,39 +1,17 @@
 /*
  * projector.h: the projector, a background worker of each served database,
- * and the chores that rooms give it.
+ * and the chores (core/chores.h) that rooms give it; health() tells of those that fail.
  */
 #ifndef EDUAI_EVENTS_PROJECTOR_H
 #define EDUAI_EVENTS_PROJECTOR_H
 
+#include "core/chores.h"
 #include "postgres.h"
 #include "postmaster/bgworker.h"
 
-/*
- * A chore runs in the projector, outside any transaction: at its start, each
- * time somebody woke it, and when its time has come.  It opens its own
- * transactions and returns in how many milliseconds it wants to run again at
- * the latest; -1: only when woken.
- *
- * A chore with more to do returns 0 after a fraction of a second, so that
- * others have their turn and stop_workers() is heard.  It waits for a lock for
- * half a second at most (lock_timeout), and never for a standby
- * (synchronous_commit is local).
- *
- * One that raises is logged, its transaction aborted, and tried again after a
- * second, doubling to a minute, whoever wakes the projector meanwhile; health()
- * tells of it until it succeeds.
- */
-typedef struct EduaiChore
-{
-	const char *name;
-	long (*run)(void);
-	/* asked whenever the projector is awake: run now?  Cheap, never raises; may be NULL */
-	bool (*wanted)(void);
-} EduaiChore;
-
 extern void eduai_events_projector_init(void);
 
-/* Adds a static chore; from <room>_init() only. */
+/* Adds a static chore (core/chores.h); from <room>_init() only. */
 extern void eduai_events_chore_register(const EduaiChore *chore);
 
 /* Wakes this database's projector for all its chores, at commit or now. */

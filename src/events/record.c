@@ -10,23 +10,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* The columns of eduai.event_record. */
-enum
-{
-	RECORD_POSITION,
-	RECORD_EVENT_ID,
-	RECORD_STREAM,
-	RECORD_VERSION,
-	RECORD_EVENT_TYPE,
-	RECORD_USER_ID,
-	RECORD_SESSION_ID,
-	RECORD_DATA,
-	RECORD_METADATA,
-	RECORD_OCCURRED_AT,
-	RECORD_RECORDED_AT,
-	RECORD_COLUMNS,
-};
-
 static Size
 room_of(const void *value)
 {

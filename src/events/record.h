@@ -31,6 +31,23 @@ typedef struct EduaiRecord
 	TimestampTz recorded_at;
 } EduaiRecord;
 
+/* The columns of eduai.event_record. */
+typedef enum EduaiRecordColumn
+{
+	RECORD_POSITION,
+	RECORD_EVENT_ID,
+	RECORD_STREAM,
+	RECORD_VERSION,
+	RECORD_EVENT_TYPE,
+	RECORD_USER_ID,
+	RECORD_SESSION_ID,
+	RECORD_DATA,
+	RECORD_METADATA,
+	RECORD_OCCURRED_AT,
+	RECORD_RECORDED_AT,
+	RECORD_COLUMNS,
+} EduaiRecordColumn;
+
 /*
  * Receives records one by one; returns false to stop the reader.  A record
  * and what it points to live only during the call, which runs in a short

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "core/pace.h"
 #include "core/plan.h"
 #include "events/block_write.h"
 #include "events/dictionary.h"
@@ -291,6 +292,7 @@ write_blocks(Segment *s)
 		bytea *body;
 
 		CHECK_FOR_INTERRUPTS();
+		eduai_core_pace();
 		body = encode_some(s, start, &n);
 		s->row.events = n;
 		eduai_events_block_insert(s->tenant, &s->row, body);
@@ -402,6 +404,7 @@ load_block(EduaiBlockReader *reader, const EduaiBlockRow *row, void *arg)
 	if (row->segment != l->row->segment)
 		return false;
 	CHECK_FOR_INTERRUPTS();
+	eduai_core_pace();
 	*l->row = *row;
 	old = MemoryContextSwitchTo(l->per_block);
 	block = eduai_events_blocks_here(reader);

@@ -106,6 +106,9 @@ read_file(Reading *r, char *id)
 		case ATTACHMENT_TOO_LARGE:
 			file->missing = "payload_too_large";
 			break;
+		case ATTACHMENT_LOCKED:
+			file->missing = "key_store_unusable";
+			break;
 	}
 }
 
@@ -178,6 +181,12 @@ eduai_gateway_attachment(const GatewayCall *call, const char *id, CallOutcome *o
 									   "the attachments are larger than eduai.max_upload_size "
 									   "allows (%d kB)",
 									   max_upload_kb);
+			return NULL;
+		}
+		if (strcmp(file->missing, "key_store_unusable") == 0)
+		{
+			eduai_gateway_outcome_fail(outcome, CALL_RETRY, "key_store_unusable",
+									   "an attachment is sealed and cannot be opened now");
 			return NULL;
 		}
 		break;

@@ -274,7 +274,9 @@ bool
 eduai_gateway_budget_audio(const char *tenant, const Jsonb *payload, BudgetAudio *audio)
 {
 	static EduaiPlan select = {
-		"SELECT octet_length(data)::bigint, substr(data, 1, 4) FROM eduai.attachment "
+		/* of sealed bytes the format is not looked at: bounded as the longest */
+		"SELECT octet_length(data)::bigint, CASE WHEN NOT sealed THEN substr(data, 1, 4) ELSE '' END "
+		"FROM eduai.attachment "
 		"WHERE tenant_id = $1 AND attachment_id = CASE WHEN "
 		"$2 ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN $2::uuid END",
 		2,

@@ -418,9 +418,13 @@ read_reservations(void)
 		eduai_gateway_budget_book_reservation(&rows[i], false);
 }
 
-/* what the new reading asks for; true when a budget is counted from now on */
+/*
+ * What the new reading asks for; true when a budget is counted from now on.
+ * Without a provider nothing is spent: a dump that is being loaded has come to
+ * the budgets, and brings what was counted of them.
+ */
 static bool
-follow(void)
+follow(const Fleet *fleet)
 {
 	bool any_new = false;
 
@@ -429,6 +433,11 @@ follow(void)
 	{
 		Budget *b = &book.list.budgets[i];
 
+		if (!b->counted && fleet->nproviders == 0)
+		{
+			book.again = true;
+			continue;
+		}
 		book.ends_at = Min(book.ends_at, b->now.ends_at);
 		any_new = any_new || !b->counted;
 		/* its limit was set: tasks that wait for it need not, perhaps */
@@ -463,7 +472,7 @@ eduai_gateway_budget_book_refresh(const Fleet *fleet)
 	book.sums = make_sums();
 	eduai_gateway_budget_list_read(&book.list, book.context, now);
 	read_gone(now);
-	if (follow())
+	if (follow(fleet))
 		eduai_gateway_budget_reserve_running(fleet);
 	read_reservations();
 }

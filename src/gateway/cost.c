@@ -37,11 +37,11 @@ eduai_gateway_is_negative(Numeric number)
 											NumericGetDatum(int64_to_numeric(0))));
 }
 
-/* The tokens at their own price, or at that of the whole that they are a part of. */
+/* The tokens at their own price, or at that of the whole that they are a part of; most are none. */
 static Numeric
-part(Numeric own, Numeric whole, int64 tokens)
+plus_part(Numeric cost, Numeric own, Numeric whole, int64 tokens)
 {
-	return times(own != NULL ? own : whole, tokens);
+	return tokens == 0 ? cost : plus(cost, times(own != NULL ? own : whole, tokens));
 }
 
 static Numeric
@@ -56,11 +56,11 @@ input_cost(const Instance *i, const CallOutcome *o)
 	Numeric write = i->price_cache_write != NULL ? i->price_cache_write : i->price_input;
 	Numeric cost = times(i->price_input, plain - audio - pictures);
 
-	cost = plus(cost, part(i->price_cached, i->price_input, cached));
-	cost = plus(cost, times(write, written - hour));
-	cost = plus(cost, part(i->price_cache_write_1h, write, hour));
-	cost = plus(cost, part(i->price_audio_input, i->price_input, audio));
-	return plus(cost, part(i->price_image_input, i->price_input, pictures));
+	cost = plus_part(cost, i->price_cached, i->price_input, cached);
+	cost = plus_part(cost, NULL, write, written - hour);
+	cost = plus_part(cost, i->price_cache_write_1h, write, hour);
+	cost = plus_part(cost, i->price_audio_input, i->price_input, audio);
+	return plus_part(cost, i->price_image_input, i->price_input, pictures);
 }
 
 static Numeric
@@ -70,8 +70,8 @@ output_cost(const Instance *i, const CallOutcome *o)
 	int64 audio = Min(o->tokens_audio_out, o->tokens_out - reasoning);
 	Numeric cost = times(i->price_output, o->tokens_out - reasoning - audio);
 
-	cost = plus(cost, part(i->price_audio_output, i->price_output, audio));
-	return plus(cost, part(i->price_reasoning, i->price_output, reasoning));
+	cost = plus_part(cost, i->price_audio_output, i->price_output, audio);
+	return plus_part(cost, i->price_reasoning, i->price_output, reasoning);
 }
 
 Numeric

@@ -15,6 +15,7 @@
 #include "gateway/hedge.h"
 #include "gateway/route_trace.h"
 #include "gateway/stand.h"
+#include "gateway/tier_feed.h"
 #include "gateway/transfer.h"
 #include "miscadmin.h"
 #include "queue/claim.h"
@@ -37,6 +38,7 @@ eduai_gateway_dispatch_leave(const Flight *f)
 {
 	eduai_gateway_stand_leave(f->call.instance, f->call.tokens, f->outcome, eduai_core_mono_us(),
 							  f->call.probe);
+	eduai_gateway_tier_feed(f->call.instance, f->call.tenant, f->call.task_type, f->outcome);
 	if (is_pushback(f->outcome))
 		eduai_queue_pool_pushback(f->pool);
 }

@@ -12,6 +12,7 @@
 #include "gateway/dispatch.h"
 #include "gateway/record.h"
 #include "gateway/transfer.h"
+#include "queue/board.h"
 #include "queue/dependency.h"
 #include "queue/due.h"
 #include "queue/held.h"
@@ -32,6 +33,7 @@ static int64 next_sweep_us = 0;
 static int64 next_orphans_us = 0; /* of former dispatchers */
 static int64 next_scale_us = 0;
 static int64 next_held_us = INT64_MAX;
+static int64 next_news_us = 0;
 static int64 not_before_us = 0; /* after a failure */
 
 void
@@ -144,7 +146,7 @@ void
 eduai_gateway_dispatch_before_recording(void)
 {
 	eduai_queue_running_load();
-	eduai_queue_follow_board(calls_ended);
+	next_news_us = in_ms(eduai_queue_follow_board(calls_ended) ? EDUAI_NEWS_MS : -1);
 	orphans();
 	sweep();
 }
@@ -182,6 +184,7 @@ eduai_gateway_dispatch_next_upkeep_us(void)
 {
 	int64 next = Min(Min(next_sweep_us, next_orphans_us), Min(next_scale_us, next_held_us));
 
+	next = Min(next, next_news_us);
 	next = Min(next, in_ms(eduai_queue_next_due_ms()));
 	next = Min(next, in_ms(eduai_queue_next_lapse_ms()));
 	return Max(next, not_before_us);

@@ -576,7 +576,7 @@ eduai_gateway_dispatch_run(void)
 		if (eduai_core_worker_reloaded())
 		{
 			eduai_gateway_fleet_mark_stale();
-			next_forget_us = 0;
+			next_forget_us = next_claim_us = 0; /* a turn heeds the new settings */
 		}
 		eduai_gateway_transfer_poll();
 		eduai_gateway_hedge_listen();

@@ -29,7 +29,10 @@
 #define FIRST_ROOM         (16 * 1024)
 #define IDLE_SECONDS       60L
 
-/* Handles that were reset: what is costly about them is kept. */
+/*
+ * Handles between exchanges.  They keep what is the same for all of them
+ * (set_constants()), and nothing that belongs to one.
+ */
 static CURL *pool[MAX_POOLED_HANDLES];
 static int pooled = 0;
 
@@ -219,10 +222,8 @@ set_body(Transfer *t)
 
 /* Nothing is taken from the environment and no redirect is followed. */
 static void
-set_security(Transfer *t)
+set_security(CURL *easy)
 {
-	CURL *easy = t->easy;
-
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -231,15 +232,25 @@ set_security(Transfer *t)
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
-	if (eduai_gateway_http_ca_file != NULL && *eduai_gateway_http_ca_file != '\0')
-	{
-		curl_easy_setopt(easy, CURLOPT_CAINFO, eduai_gateway_http_ca_file);
-		curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	}
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected);
-	curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
+}
+
+/* What is the same for every exchange. */
+static void
+set_constants(CURL *easy)
+{
+	set_security(easy);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	/* servers drop idle connections after a minute or more: be the first to */
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
+	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, "eduai/" EDUAI_VERSION);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 }
 
 static void
@@ -248,20 +259,28 @@ set_connection(Transfer *t)
 	const Instance *instance = t->call->instance;
 	CURL *easy = t->easy;
 
-	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
-	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-	/* servers drop idle connections after a minute or more: be the first to */
-	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, IDLE_SECONDS);
 	/* our own timer ends it; libcurl divides this among a host's addresses */
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) instance->connect_ms);
 	curl_easy_setopt(
 		easy, CURLOPT_HTTP_VERSION,
 		(long) (instance->provider->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1));
 	curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long) instance->provider->http2);
-	curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, "eduai/" EDUAI_VERSION);
+}
+
+static bool
+has_own_authorities(void)
+{
+	return eduai_gateway_http_ca_file != NULL && *eduai_gateway_http_ca_file != '\0';
+}
+
+static void
+set_authorities(Transfer *t)
+{
+	if (!has_own_authorities())
+		return;
+	t->own_authorities = true;
+	curl_easy_setopt(t->easy, CURLOPT_CAINFO, eduai_gateway_http_ca_file);
+	curl_easy_setopt(t->easy, CURLOPT_CAPATH, NULL);
 }
 
 static void
@@ -271,16 +290,56 @@ set_callbacks(Transfer *t)
 
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
-	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, t);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, t);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, t);
+}
+
+static CURL *
+take_handle(void)
+{
+	CURL *easy;
+
+	if (pooled > 0)
+		return pool[--pooled];
+	easy = curl_easy_init();
+	if (easy != NULL)
+		set_constants(easy);
+	return easy;
+}
+
+/* Nothing of the exchange may stay in it. */
+static void
+give_handle_back(Transfer *t)
+{
+	CURL *easy = t->easy;
+
+	t->easy = NULL;
+	if (pooled == MAX_POOLED_HANDLES)
+	{
+		curl_easy_cleanup(easy);
+		return;
+	}
+	if (t->mime != NULL || t->own_authorities)
+	{
+		curl_easy_reset(easy);
+		set_constants(easy);
+	}
+	else
+	{
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+		curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+		curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+	}
+	pool[pooled++] = easy;
 }
 
 bool
 eduai_gateway_exchange_prepare(Transfer *t)
 {
-	t->easy = pooled > 0 ? pool[--pooled] : curl_easy_init();
+	t->easy = take_handle();
 	if (t->easy == NULL || !append_headers(t) || (is_form(t) && !append_parts(t)) ||
 		curl_easy_setopt(t->easy, CURLOPT_URL, t->request.url) != CURLE_OK ||
 		curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK)
@@ -291,8 +350,8 @@ eduai_gateway_exchange_prepare(Transfer *t)
 		return false;
 	}
 	set_body(t);
-	set_security(t);
 	set_connection(t);
+	set_authorities(t);
 	set_callbacks(t);
 	return true;
 }
@@ -314,16 +373,9 @@ wipe_headers(Transfer *t)
 void
 eduai_gateway_exchange_release(Transfer *t)
 {
+	/* before the mime structure that it refers to goes */
 	if (t->easy != NULL)
-	{
-		/* before the mime structure that it refers to goes */
-		curl_easy_reset(t->easy);
-		if (pooled < MAX_POOLED_HANDLES)
-			pool[pooled++] = t->easy;
-		else
-			curl_easy_cleanup(t->easy);
-		t->easy = NULL;
-	}
+		give_handle_back(t);
 	curl_mime_free(t->mime);
 	t->mime = NULL;
 	wipe_headers(t);

@@ -73,6 +73,7 @@ typedef struct Transfer
 	CURL *easy;
 	struct curl_slist *headers;
 	curl_mime *mime;
+	bool own_authorities; /* the handle was told of eduai.http_ca_file */
 	WireRequest request;
 	size_t max_body;
 

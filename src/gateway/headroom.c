@@ -2,7 +2,7 @@
  * headroom.c: rate limits predicted.  See headroom.h.
  *
  * The rolling minute is the rate limiter's window: the count may be too high, by
- * what entered in the two seconds before the minute, and is never too low.
+ * what entered in the second before the minute, and is never too low.
  */
 #include "postgres.h"
 

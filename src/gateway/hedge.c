@@ -59,18 +59,17 @@ eduai_gateway_hedge_init(void)
 /* ---- who is watched ---- */
 
 static bool
-may_be_hedged(const Flight *f)
+may_be_hedged(const RouteAsk *ask, const Instance *instance)
 {
-	return eduai_gateway_hedge_after_ms > 0 && max_percent > 0 && f->ask.priority == 0 &&
-		   !f->hedge && strcmp(f->call.task_type, "chat") == 0 &&
-		   !f->call.instance->provider->webhook;
+	return eduai_gateway_hedge_after_ms > 0 && max_percent > 0 && ask->priority == 0 &&
+		   strcmp(ask->task_type, "chat") == 0 && !instance->provider->webhook;
 }
 
 void
 eduai_gateway_hedge_watch(Flight *f)
 {
 	f->left_us = eduai_core_mono_us();
-	if (!may_be_hedged(f))
+	if (f->hedge || !may_be_hedged(&f->ask, f->call.instance))
 		return;
 	allowed = Min(allowed + max_percent / 100.0, MOST_ALLOWED);
 	dlist_push_tail(&watched, &f->watch_node);
@@ -110,10 +109,24 @@ is_elsewhere(const Instance *one, const Instance *other)
 
 /* As good as a first call's: no probe, none that failed the task. */
 static bool
-may_take(const RouteOption *o, const Flight *f)
+may_take(const RouteOption *o, const Instance *first)
 {
-	return is_elsewhere(f->call.instance, o->instance) && !o->instance->provider->webhook &&
+	return is_elsewhere(first, o->instance) && !o->instance->provider->webhook &&
 		   o->rank == RANK_FRESH && o->stand.breaker == BREAKER_CLOSED && o->tokens >= 0;
+}
+
+bool
+eduai_gateway_hedge_foresee(const RouteDecision *d, const RouteAsk *ask, const Instance **second,
+							int *most)
+{
+	const Instance *first = d->options[d->order[0]].instance;
+
+	*second = NULL;
+	*most = max_percent;
+	for (int k = 1; k < d->norder && *second == NULL; k++)
+		if (may_take(&d->options[d->order[k]], first))
+			*second = d->options[d->order[k]].instance;
+	return may_be_hedged(ask, first);
 }
 
 static bool
@@ -201,7 +214,7 @@ choose(Fleet *fleet, Flight *first)
 	{
 		const RouteOption *o = &d.options[d.order[k]];
 
-		if (may_take(o, first) && enter(first, o, now.now_us, left_ms) != NULL)
+		if (may_take(o, first->call.instance) && enter(first, o, now.now_us, left_ms) != NULL)
 		{
 			allowed -= 1;
 			return;

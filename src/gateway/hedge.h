@@ -19,11 +19,19 @@
 #define EDUAI_GATEWAY_HEDGE_H
 
 #include "gateway/flight.h"
+#include "gateway/route.h"
 
 extern void eduai_gateway_hedge_init(void);
 
 /* eduai.hedge_after: 0 for never. */
 extern int eduai_gateway_hedge_after_ms;
+
+/*
+ * For route(): would a call of that task to that instance be hedged?  NULL in
+ * *second: nobody else could be asked.  *most: second calls of a hundred.
+ */
+extern bool eduai_gateway_hedge_foresee(const RouteDecision *decision, const RouteAsk *ask,
+										const Instance **second, int *most);
 
 /* A call leaves: if it is one of those that are hedged, it is watched until it ends. */
 extern void eduai_gateway_hedge_watch(Flight *flight);

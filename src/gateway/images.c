@@ -262,9 +262,8 @@ eduai_gateway_read_image_bytes(const GatewayCall *call, const WireResponse *resp
 
 /* Pictures beside a chat's text: [{image_url: {url}}], the bytes in data: URLs. */
 int
-eduai_gateway_put_chat_images(EduaiJson *j, const Jsonb *message)
+eduai_gateway_put_chat_images(EduaiJson *j, const Jsonb *images)
 {
-	Jsonb *images = eduai_core_json_child(message, "images");
 	int n = eduai_core_json_length(images);
 	int put = 0;
 

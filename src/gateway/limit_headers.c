@@ -203,6 +203,8 @@ read_tokens(const WireResponse *response, int64 now_unix, CallLimits *l)
 void
 eduai_gateway_read_limits(const WireResponse *response, int64 now_unix, CallLimits *limits)
 {
+	if (response->nlimit_headers == 0)
+		return;
 	read_requests(response, now_unix, limits);
 	read_tokens(response, now_unix, limits);
 }

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "gateway/hedge.h"
 #include "gateway/route.h"
 #include "lib/stringinfo.h"
 
@@ -144,6 +145,27 @@ say_choice(StringInfo words, const RouteDecision *d)
 	appendStringInfoChar(words, '.');
 }
 
+/* What would follow if nothing came. */
+static void
+say_hedge(StringInfo words, const RouteDecision *d, const RouteAsk *ask)
+{
+	const Instance *second;
+	int most;
+
+	if (!eduai_gateway_hedge_foresee(d, ask, &second, &most))
+		return;
+	if (second == NULL)
+		appendStringInfo(words,
+						 " If nothing came within %d ms, there would be nobody of another provider"
+						 " and host to ask, too.",
+						 eduai_gateway_hedge_after_ms);
+	else
+		appendStringInfo(words,
+						 " If nothing comes within %d ms, %s is asked, too, while budgets have room"
+						 " for both and no more than %d %% of such calls have a second one.",
+						 eduai_gateway_hedge_after_ms, second->name, most);
+}
+
 char *
 eduai_gateway_route_reason(const RouteDecision *d, const RouteAsk *ask, int64 now_us)
 {
@@ -151,7 +173,10 @@ eduai_gateway_route_reason(const RouteDecision *d, const RouteAsk *ask, int64 no
 
 	initStringInfo(&words);
 	if (d->norder > 0)
+	{
 		say_choice(&words, d);
+		say_hedge(&words, d, ask);
+	}
 	else
 	{
 		appendStringInfoString(&words, "Nobody can take it now");

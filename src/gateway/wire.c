@@ -83,8 +83,14 @@ appended(char **list, int n, char *item)
 void
 eduai_gateway_add_header(WireRequest *request, const char *name, const char *value)
 {
-	request->headers =
-		appended(request->headers, request->nheaders, psprintf("%s: %s", name, value));
+	size_t name_length = strlen(name);
+	size_t value_length = strlen(value);
+	char *header = palloc(name_length + value_length + 3);
+
+	memcpy(header, name, name_length);
+	memcpy(header + name_length, ": ", 2);
+	memcpy(header + name_length + 2, value, value_length + 1);
+	request->headers = appended(request->headers, request->nheaders, header);
 	request->nheaders++;
 }
 
@@ -215,8 +221,12 @@ eduai_gateway_base64(const char *text, char **bytes, size_t *length, char **type
 char *
 eduai_gateway_url_escape(const char *text)
 {
+	static const char plain[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
 	StringInfoData escaped;
 
+	if (text[strspn(text, plain)] == '\0')
+		return pstrdup(text);
 	initStringInfo(&escaped);
 	for (const unsigned char *p = (const unsigned char *) text; *p; p++)
 	{

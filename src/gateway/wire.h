@@ -161,7 +161,7 @@ eduai_gateway_read_images(const GatewayCall *call, const Jsonb *body, CallOutcom
 extern void eduai_gateway_read_image_bytes(const GatewayCall *call, const WireResponse *response,
 										   CallOutcome *outcome);
 /* Adds result.images of a chat; how many there were, -1 when one is broken. */
-extern int eduai_gateway_put_chat_images(EduaiJson *j, const Jsonb *message);
+extern int eduai_gateway_put_chat_images(EduaiJson *j, const Jsonb *images);
 
 /* ---- embeddings.c ---- */
 

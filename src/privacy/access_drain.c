@@ -386,27 +386,26 @@ drain_at_exit(int code, Datum arg)
 	PG_END_TRY();
 }
 
-static bool chore(void);
-
-static EduaiKeeperChore access_chore = {"access log", IDLE_MS, chore};
-
-static bool
+static long
 chore(void)
 {
 	static bool registered = false;
 
-	access_chore.period_ms = eduai_privacy_access_log ? PERIOD_MS : IDLE_MS;
 	if (!registered)
 	{
 		before_shmem_exit(drain_at_exit, (Datum) 0);
 		registered = true;
 	}
-	return drain();
+	if (drain())
+		return 0;
+	return eduai_privacy_access_log ? PERIOD_MS : IDLE_MS;
 }
 
 void
 eduai_privacy_access_drain_init(void)
 {
+	static const EduaiChore access_chore = {"access log", chore, NULL};
+
 	eduai_privacy_keeper_register(&access_chore);
 }
 

@@ -214,6 +214,7 @@ begin(EduaiAnonymiseStep *s)
 	eduai_core_run_latest(&begin_run, args, NULL);
 	args[1] = eduai_core_int8_array(hashes, NULL, n);
 	eduai_core_run_latest(&add_common, args, NULL);
+	EDUAI_PAUSE("privacy-anonymise-counted");
 	return true;
 }
 
@@ -328,6 +329,7 @@ step(const EduaiJobCall *call, int64 *rows)
 static void
 end(const EduaiJobCall *call)
 {
+	EDUAI_PAUSE("privacy-anonymise-ended");
 	eduai_privacy_run_close(call->tenant);
 }
 

@@ -159,8 +159,8 @@ answer(const char *tenant, const char *user_ref)
 
 /* ---- SQL ---- */
 
-static char *
-user_argument(FunctionCallInfo fcinfo)
+char *
+eduai_privacy_user_argument(FunctionCallInfo fcinfo)
 {
 	char *user_id;
 
@@ -192,7 +192,7 @@ reason_argument(FunctionCallInfo fcinfo, const char *user_id)
 Datum
 eduai_erase_user(PG_FUNCTION_ARGS)
 {
-	char *user_id = user_argument(fcinfo);
+	char *user_id = eduai_privacy_user_argument(fcinfo);
 	char *reason = reason_argument(fcinfo, user_id);
 	char *tenant = eduai_core_tenant();
 	MemoryContext caller = CurrentMemoryContext;
@@ -219,7 +219,7 @@ eduai_erase_user(PG_FUNCTION_ARGS)
 Datum
 eduai_user_ref(PG_FUNCTION_ARGS)
 {
-	char *user_id = user_argument(fcinfo);
+	char *user_id = eduai_privacy_user_argument(fcinfo);
 	char *tenant = eduai_core_tenant();
 	EduaiErasedDigest digest;
 	EduaiPrivilege saved;

@@ -15,6 +15,7 @@
 
 #include "postgres.h"
 #include "core/personal.h"
+#include "fmgr.h"
 #include "privacy/erased.h"
 
 /* Steps of registered tables have this before "schema.table.column". */
@@ -33,18 +34,21 @@ extern bool eduai_privacy_erase_intend(const char *tenant, const char *user_id, 
  */
 extern bool eduai_privacy_erase_wants_blocks(const char *tenant);
 
+/* The first argument, a learner's id; refused when it is null, empty or too long. */
+extern char *eduai_privacy_user_argument(FunctionCallInfo fcinfo);
+
 /* ---- registered tables ---- */
 
-/* Removes some rows of a registered table, "schema.table.column"; *more when others may be left. */
-extern int64 eduai_privacy_table_erase(const char *tenant, const char *user_id, const char *source,
-									   int limit, bool *more);
+/*
+ * Removes some rows of a registered table, "schema.table.column"; when none is
+ * left, the planner's statistics forget those removed.
+ */
+extern int64 eduai_privacy_table_erase(EduaiPersonalWork *work, const char *source);
 /* The rows that the registered tables have about the learner, each as "table:...". */
 extern void eduai_privacy_tables_export(const char *tenant, const char *user_id,
 										EduaiPersonalRow row, void *arg);
 /* Tells the learners that the registered tables name. */
 extern void eduai_privacy_tables_learners(EduaiPersonalLearner learner, void *arg);
-/* The planner's statistics of the tables are made anew, without what was removed. */
-extern void eduai_privacy_tables_analyze(const char *tenant);
 
 extern void eduai_privacy_erase_chore_init(void);
 

@@ -18,6 +18,11 @@
  * end holds up only the end: after PATIENCE_MS the steps are gone through, and
  * once more when it is over.
  *
+ * Writers are to feel nothing.  A step works for STEP_US at most, and the keeper
+ * rests RESTS times as long as it was on a processor, so that it takes a seventh
+ * of one, however busy the machine is.  Nothing depends on when a step is on disk:
+ * it is done again after a crash.  So the end alone waits for the disk.
+ *
  * A step that fails is put off by itself, a second doubling to an hour; its
  * error is in eduai.erasure_status.
  */
@@ -43,8 +48,11 @@
 #include "privacy/ledger.h"
 #include "privacy/older.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+
+#include <time.h>
 
 #define PERIOD_MS    10000
 #define PATIENCE_MS  5000
@@ -53,6 +61,8 @@
 #define RUN_US       150000 /* of one call of the chore */
 #define STEP_US      30000  /* looking, in one transaction */
 #define STEP_ROWS    2000
+#define RESTS        6
+#define MAX_REST_MS  200
 #define MAX_PENDING  64
 #define MAX_BACKOFF  3600
 #define ERROR_LENGTH 300
@@ -66,6 +76,7 @@ typedef struct Hand
 	EduaiOlder older; /* those to wait for */
 	bool derived;     /* the second wait has begun */
 	bool unsure;      /* steps ran while somebody older did */
+	bool last;        /* gone through once more: now nobody older is left out */
 	bool seen;        /* is still pending */
 } Hand;
 
@@ -93,6 +104,14 @@ commit(void)
 	eduai_core_leave(&privilege);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+}
+
+/* This transaction's commit does not wait for the disk. */
+static void
+commit_lazily(void)
+{
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE,
+							 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 static bool
@@ -216,9 +235,7 @@ erase_some(const Hand *hand, const Step *step, EduaiPersonalWork *work)
 	const EduaiPersonalStore *store;
 
 	if (strncmp(step->source, EDUAI_ERASE_TABLE, strlen(EDUAI_ERASE_TABLE)) == 0)
-		return eduai_privacy_table_erase(hand->tenant, hand->user_id,
-										 step->source + strlen(EDUAI_ERASE_TABLE), STEP_ROWS,
-										 &work->more);
+		return eduai_privacy_table_erase(work, step->source + strlen(EDUAI_ERASE_TABLE));
 	store = find_store(step->source);
 	if (store == NULL)
 		return 0;
@@ -314,7 +331,11 @@ find_step(const Hand *hand, Step *step, bool *left)
 	return false;
 }
 
-/* Before what derives from other stores: those who read them are to end first. */
+/*
+ * Before what derives from other stores: those who read them are to end first.
+ * The second time the wait is as long as it takes: where there is always somebody
+ * who takes longer than PATIENCE_MS, there would be a third time, and a fourth.
+ */
 static bool
 must_wait(Hand *hand, const Step *step)
 {
@@ -325,8 +346,10 @@ must_wait(Hand *hand, const Step *step)
 	}
 	if (eduai_privacy_older_gone(&hand->older))
 		return false;
+	if (hand->last || is_patient(hand))
+		return true;
 	hand->unsure = true;
-	return is_patient(hand);
+	return false;
 }
 
 static Progress
@@ -346,6 +369,7 @@ step_on(Hand *hand)
 		else if (!must_wait(hand, &step))
 		{
 			source = MemoryContextStrdup(context, step.source);
+			commit_lazily();
 			do_step(hand, &step);
 			progress = PROGRESS_MADE;
 		}
@@ -405,12 +429,12 @@ end_erasure(Hand *hand)
 		/* once more, now that nobody can have written what was not seen */
 		eduai_core_run_latest(&start_over, args, NULL);
 		hand->unsure = hand->derived = false;
+		hand->last = true;
 		over = false;
 	}
 	else if (over)
 	{
 		destroy_key(hand);
-		eduai_privacy_tables_analyze(hand->tenant);
 		eduai_core_run_latest(&finish, args, NULL);
 		eduai_core_run_latest(&drop_steps, args, NULL);
 		eduai_core_run_latest(&drop_names, args, NULL);
@@ -501,14 +525,23 @@ round_of_all(bool *waits)
 	return more;
 }
 
-/* Half as long as a step took: writers are to feel nothing. */
-static void
-rest(int64 since_us)
+static int64
+processor_us(void)
 {
-	long ms = (long) ((eduai_core_mono_us() - since_us) / 2000);
+	struct timespec ts;
 
-	if (ms > 0)
-		(void) eduai_core_worker_wait(Min(ms, 100));
+	(void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void
+rest(int64 worked_us)
+{
+	int64 until = eduai_core_mono_us() + Min(worked_us * RESTS, (int64) MAX_REST_MS * 1000);
+	int64 left;
+
+	while (!eduai_core_worker_should_stop() && (left = until - eduai_core_mono_us()) >= 1000)
+		(void) eduai_core_worker_wait((long) (left / 1000));
 }
 
 static bool
@@ -520,33 +553,33 @@ somebody_patient(void)
 	return false;
 }
 
-static bool
+static long
 run(void)
 {
 	int64 until = eduai_core_mono_us() + RUN_US;
 	bool waits = false;
 
 	if (RecoveryInProgress())
-		return false;
+		return PERIOD_MS;
 	take_up();
 	while (nhands > 0 && eduai_core_mono_us() < until && !eduai_core_worker_should_stop())
 	{
-		int64 since = eduai_core_mono_us();
+		int64 since = processor_us();
 
 		waits = false;
 		if (!round_of_all(&waits))
 			break;
-		rest(since);
+		rest(processor_us() - since);
 	}
 	if (nhands > 0 && waits)
 		(void) eduai_core_worker_wait(somebody_patient() ? NAP_MS : LONG_NAP_MS);
-	return nhands > 0;
+	return nhands > 0 ? 0 : PERIOD_MS;
 }
 
 void
 eduai_privacy_erase_chore_init(void)
 {
-	static const EduaiKeeperChore erasures = {"erasures", PERIOD_MS, run};
+	static const EduaiChore erasures = {"erasures", run, NULL};
 
 	eduai_privacy_keeper_register(&erasures);
 }

@@ -8,7 +8,8 @@
  *
  * The filter is loaded from the tables by the first who asks.  Bits are set by
  * whoever erases, before the row can be seen, and cleared never: a transaction
- * that is rolled back leaves bits that cost later askers a look.  Who asks
+ * that is rolled back leaves bits that cost later askers a look.  Rows that come
+ * by another way, from a dump or a publisher, set them by a trigger.  Who asks
  * before the bits are set has begun before the intent was committed, and the
  * keeper waits for such transactions.
  *

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "common/base64.h"
 #include "core/compat.h"
 #include "core/json.h"
 #include "core/personal.h"
@@ -23,8 +24,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/tuplestore.h"
-
-#define MAX_USER_ID 1024
 
 PG_FUNCTION_INFO_V1(eduai_export_user);
 PG_FUNCTION_INFO_V1(eduai_export_user_rows);
@@ -55,9 +54,37 @@ subject_of(const char *source, const Jsonb *row)
 	return source;
 }
 
+/* An attachment's row with its bytes in clear, or null. */
+static const Jsonb *
+shown_attachment(const Export *export, const Jsonb *row)
+{
+	char *base64 = eduai_core_json_text(row, "data");
+	int room = pg_b64_dec_len(base64 ? (int) strlen(base64) : 0);
+	bytea *sealed = palloc(VARHDRSZ + room);
+	int n = base64 ? pg_b64_decode(base64, (int) strlen(base64), VARDATA(sealed), room) : -1;
+	bytea *bytes = NULL;
+
+	SET_VARSIZE(sealed, VARHDRSZ + Max(n, 0));
+	if (n >= 0)
+		bytes = eduai_core_personal_reveal_bytes(
+			export->tenant, export->user_id, sealed,
+			psprintf("attachment:%s", eduai_core_json_text(row, "attachment_id")), export->caller);
+	if (bytes == NULL)
+		return eduai_core_json_with_text(row, "data", NULL);
+	room = pg_b64_enc_len((int) VARSIZE_ANY_EXHDR(bytes));
+	base64 = palloc(room + 1);
+	base64[pg_b64_encode(VARDATA_ANY(bytes), (int) VARSIZE_ANY_EXHDR(bytes), base64, room)] = '\0';
+	return eduai_core_json_with_text(row, "data", base64);
+}
+
 static const Jsonb *
 shown(const Export *export, const char *source, const Jsonb *row)
 {
+	bool sealed;
+
+	if (strcmp(source, "attachments") == 0 && eduai_core_json_bool(row, "sealed", &sealed) &&
+		sealed)
+		return shown_attachment(export, row);
 	return eduai_core_personal_reveal(export->tenant, export->user_id, row, subject_of(source, row),
 									  export->caller);
 }
@@ -123,17 +150,8 @@ static Export
 begin_export(FunctionCallInfo fcinfo)
 {
 	Export export = {.caller = GetUserId(), .context = CurrentMemoryContext};
-	char *user_id;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("user_id must not be null")));
-	user_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	if (user_id[0] == '\0' || strlen(user_id) > MAX_USER_ID)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid user_id \"%.64s\"", user_id),
-						errhint("Give 1 to %d bytes.", MAX_USER_ID)));
-	export.user_id = user_id;
+	export.user_id = eduai_privacy_user_argument(fcinfo);
 	export.tenant = eduai_core_tenant();
 	return export;
 }

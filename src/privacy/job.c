@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "core/clock.h"
 #include "core/lock.h"
+#include "core/pace.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
@@ -127,6 +128,22 @@ is_stopped(void)
 	return mine->abandoned || eduai_core_worker_should_stop();
 }
 
+static bool in_hurry = false; /* for the rest of the step */
+
+/*
+ * An erasure or a compaction waits for the tenant's blocks: no rest before they
+ * are free.  The keeper waits for half a second, then looks each second.
+ */
+static bool
+blocks_are_wanted(const void *arg)
+{
+	const EduaiJobCall *call = arg;
+
+	in_hurry = in_hurry || eduai_core_lock_is_waited_for(EDUAI_LOCK_COMPACT,
+														 eduai_core_lock_key(call->tenant, ""));
+	return in_hurry;
+}
+
 static bool
 erasure_wants_blocks(const char *tenant)
 {
@@ -183,6 +200,7 @@ run_steps(const EduaiJobCall *call, EduaiJobResult *result)
 
 		CHECK_FOR_INTERRUPTS();
 		give_way(call);
+		in_hurry = false;
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		more = one_step(job, call, &rows);
@@ -190,6 +208,7 @@ run_steps(const EduaiJobCall *call, EduaiJobResult *result)
 		CommitTransactionCommand();
 		result->rows += rows;
 		(void) pgstat_report_stat(false);
+		eduai_core_pace();
 	}
 	result->complete = !more;
 	if (!more && job->end)
@@ -234,6 +253,7 @@ eduai_privacy_job_main(Datum argument)
 	if (!take_over(DatumGetCString(argument)))
 		return;
 	pgstat_report_activity(STATE_RUNNING, mine->call.job);
+	eduai_core_pace_begin(blocks_are_wanted, &mine->call);
 	PG_TRY();
 	{
 		run_steps(&mine->call, &mine->result);

@@ -9,10 +9,9 @@
 #define EDUAI_PRIVACY_KEY_FILE_H
 
 #include "postgres.h"
+#include "privacy/key_store.h"
 
-#define KEY_STORE_KEY_BYTES 32
-#define KEY_STORE_ID_BYTES  16
-#define KEY_WRAPPED_BYTES   160 /* room for a sealed key */
+#define KEY_WRAPPED_BYTES 160 /* room for a sealed key */
 
 #define KEY_BLOCK_BYTES   4096 /* the header, and each bucket */
 #define KEY_FIRST_BUCKETS 256  /* of the first segment; each further one has twice as many */

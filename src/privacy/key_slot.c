@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "port/pg_crc32c.h"
 #include "privacy/key_slot.h"
 
@@ -40,11 +41,11 @@ typedef struct Copy
 StaticAssertDecl(sizeof(Copy) == COPY_BYTES, "a copy has no holes");
 StaticAssertDecl(KEY_BUCKET_SLOTS *SLOT_BYTES == KEY_BLOCK_BYTES, "a bucket is a block");
 
-typedef union Block
+typedef union SlotBlock
 {
 	Copy copies[KEY_BUCKET_SLOTS][2];
 	uint8 bytes[KEY_BLOCK_BYTES];
-} Block;
+} SlotBlock;
 
 static uint32
 copy_crc(const Copy *copy)
@@ -123,7 +124,7 @@ look(KeyFile *file, const uint8 *digest, KeySlot *found, off_t *free_slot)
 	for (int segment = 0; segment < (int) file->state.segments; segment++)
 	{
 		off_t at = bucket_of(segment, digest);
-		Block block;
+		SlotBlock block;
 		char *error = eduai_privacy_key_file_read(file, &block, KEY_BLOCK_BYTES, at);
 
 		if (error != NULL)
@@ -157,7 +158,7 @@ eduai_privacy_key_slot_bucket(KeyFile *file, int segment, uint64 bucket,
 							  KeySlot slots[KEY_BUCKET_SLOTS], int *n)
 {
 	off_t at = eduai_privacy_key_segment_start(segment) + (off_t) bucket * KEY_BLOCK_BYTES;
-	Block block;
+	SlotBlock block;
 	char *error = eduai_privacy_key_file_read(file, &block, KEY_BLOCK_BYTES, at);
 
 	*n = 0;
@@ -277,7 +278,7 @@ wipe_remains(KeyFile *file, const uint8 *digest)
 	for (int segment = 0; segment < (int) file->state.segments; segment++)
 	{
 		off_t at = bucket_of(segment, digest);
-		Block block;
+		SlotBlock block;
 		char *error = eduai_privacy_key_file_read(file, &block, KEY_BLOCK_BYTES, at);
 
 		for (int i = 0; error == NULL && i < 2 * KEY_BUCKET_SLOTS; i++)

@@ -14,8 +14,6 @@
 #include "postgres.h"
 #include "privacy/key_file.h"
 
-#define KEY_DIGEST_BYTES 32
-
 typedef struct KeySlot
 {
 	off_t offset; /* 0: there is none */

@@ -19,6 +19,7 @@
 #include "core/seal.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "privacy/key_command.h"
 #include "privacy/key_slot.h"
 #include "privacy/key_sql.h"
 #include "privacy/learner_key.h"
@@ -41,9 +42,10 @@ require(char *error, const char *hint)
 Datum
 eduai_create_key_store(PG_FUNCTION_ARGS)
 {
-	require(eduai_privacy_key_file_create(),
-			"eduai.key_store names a file that does not exist yet, in a directory of the server's "
-			"user outside of the data directory.");
+	require(
+		eduai_privacy_key_store_create(),
+		"eduai.key_store names a file that does not exist yet, in a directory of the server's "
+		"user outside of the data directory; behind eduai.key_store_command there is none yet.");
 	PG_RETURN_VOID();
 }
 
@@ -61,7 +63,7 @@ static char *
 wrap_again(const KeyFile *file, const KeySlot *slot, bytea **again)
 {
 	bytea *sealed = palloc(VARHDRSZ + slot->length);
-	char *context = eduai_privacy_key_context(file, slot->digest);
+	char *context = eduai_privacy_key_context(file->id, slot->digest);
 	size_t length;
 	char *error;
 	char *key;
@@ -141,9 +143,20 @@ rotate_all(KeyFile *file, bool *left)
 	return done;
 }
 
+/* Behind a command there is one entry to wrap anew. */
+static int64
+rotate_command(void)
+{
+	bool done;
+
+	require(eduai_privacy_key_command_rotate(&done), eduai_privacy_key_store_hint());
+	return done ? 1 : 0;
+}
+
 Datum
 eduai_rotate_master_key(PG_FUNCTION_ARGS)
 {
+	const KeyStore *store;
 	int64 done = 0;
 	bool left;
 
@@ -151,12 +164,11 @@ eduai_rotate_master_key(PG_FUNCTION_ARGS)
 	do
 	{
 		char *error;
-		KeyFile *file = eduai_privacy_key_file_use(&error);
 
-		require(error, "Set eduai.key_store and eduai.master_key_file; a new key store is made by "
-					   "eduai.create_key_store().");
+		store = eduai_privacy_key_store_use(&error);
+		require(error, eduai_privacy_key_store_hint());
 		left = false;
-		done += rotate_all(file, &left);
+		done += store->file ? rotate_all(store->file, &left) : rotate_command();
 	} while (left);
 	PG_RETURN_INT64(done);
 }
@@ -173,17 +185,16 @@ report(EduaiHealth *health)
 
 	if (!eduai_privacy_keys_configured())
 		return;
-	usable = eduai_privacy_key_file_use(&error) != NULL;
-	current = usable && eduai_privacy_key_file_is_current();
+	usable = eduai_privacy_key_store_use(&error) != NULL;
+	current = usable && eduai_privacy_key_store_is_current();
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_bool(&j, "usable", usable);
 	eduai_core_json_put_bool(&j, "under_current_master_key", current);
 	eduai_core_health_section(health, "keys", eduai_core_json_end(&j));
 	if (!usable)
-		eduai_core_health_problem(
-			health, "key_store_unusable", "critical", 0,
-			psprintf("Nothing sensitive can be stored or shown: %s.", error),
-			"Put the files of eduai.key_store and eduai.master_key_file in order.");
+		eduai_core_health_problem(health, "key_store_unusable", "critical", 0,
+								  psprintf("Nothing sensitive can be stored or shown: %s.", error),
+								  eduai_privacy_key_store_hint());
 	else if (!current)
 		eduai_core_health_problem(health, "old_master_key_needed", "warning", 0,
 								  "Learners' keys are still wrapped by an older master key.",

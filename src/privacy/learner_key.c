@@ -20,11 +20,9 @@
 #include "common/hashfn.h"
 #include "core/plan.h"
 #include "core/privilege.h"
-#include "core/seal.h"
 #include "core/compat.h"
 #include "executor/spi.h"
-#include "privacy/key_slot.h"
-#include "privacy/key_sql.h"
+#include "privacy/key_store.h"
 #include "privacy/learner_key.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -128,29 +126,35 @@ raise_unusable(const char *error)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("cannot use the key store"),
-			 errdetail("The reason: %s.", error),
-			 errhint("Put the files of eduai.key_store and eduai.master_key_file in order; a new "
-					 "key store is made by eduai.create_key_store().")));
+			 errdetail("The reason: %s.", error), errhint("%s", eduai_privacy_key_store_hint())));
 }
 
 /* The store, open; what is remembered of another or before a key was destroyed is forgotten. */
-static KeyFile *
+static const KeyStore *
+try_store(char **error)
+{
+	const KeyStore *store = eduai_privacy_key_store_use(error);
+
+	if (remembers && (store == NULL || store->destroyed != remembered_destroyed ||
+					  memcmp(store->id, remembered_store, KEY_STORE_ID_BYTES) != 0))
+		forget_all();
+	if (store != NULL && !remembers)
+	{
+		remembered_destroyed = store->destroyed;
+		memcpy(remembered_store, store->id, KEY_STORE_ID_BYTES);
+	}
+	return store;
+}
+
+static const KeyStore *
 use_store(void)
 {
 	char *error;
-	KeyFile *file = eduai_privacy_key_file_use(&error);
+	const KeyStore *store = try_store(&error);
 
-	if (remembers && (file == NULL || file->state.destroyed != remembered_destroyed ||
-					  memcmp(file->id, remembered_store, KEY_STORE_ID_BYTES) != 0))
-		forget_all();
-	if (file == NULL)
+	if (store == NULL)
 		raise_unusable(error);
-	if (!remembers)
-	{
-		remembered_destroyed = file->state.destroyed;
-		memcpy(remembered_store, file->id, KEY_STORE_ID_BYTES);
-	}
-	return file;
+	return store;
 }
 
 /* The oldest: CREATE EXTENSION makes one, a restored dump brings an older one. */
@@ -178,29 +182,17 @@ read_identity(void)
 }
 
 static void
-digest_of(const KeyFile *file, const char *owner, Size length, uint8 *digest)
+digest_of(const KeyStore *store, const char *owner, Size length, uint8 *digest)
 {
 	uint8 *named = palloc(UUID_LEN + length);
 	unsigned int n = KEY_DIGEST_BYTES;
 
 	memcpy(named, identity.data, UUID_LEN);
 	memcpy(named + UUID_LEN, owner, length);
-	if (HMAC(EVP_sha256(), file->key, KEY_STORE_KEY_BYTES, named, UUID_LEN + length, digest, &n) ==
+	if (HMAC(EVP_sha256(), store->key, KEY_STORE_KEY_BYTES, named, UUID_LEN + length, digest, &n) ==
 		NULL)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not look for a key")));
 	pfree(named);
-}
-
-char *
-eduai_privacy_key_context(const KeyFile *file, const uint8 *digest)
-{
-	char hex[2 * (KEY_STORE_ID_BYTES + KEY_DIGEST_BYTES) + 1];
-
-	for (int i = 0; i < KEY_STORE_ID_BYTES; i++)
-		snprintf(hex + 2 * i, 3, "%02x", file->id[i]);
-	for (int i = 0; i < KEY_DIGEST_BYTES; i++)
-		snprintf(hex + 2 * (KEY_STORE_ID_BYTES + i), 3, "%02x", digest[i]);
-	return psprintf("eduai learner key %s", hex);
 }
 
 /* ---- a key and what is derived from it ---- */
@@ -254,53 +246,27 @@ derive_and_remember(const char *owner, Size length, const uint8 *key)
 	return kept;
 }
 
-static bytea *
-as_bytea(const uint8 *bytes, uint32 length)
+/* Sets *kept: NULL when there is none, also after an error, which is returned. */
+static char *
+look_up(const KeyStore *store, const char *owner, Size length, bool make, const LearnerKey **kept)
 {
-	bytea *value = palloc(VARHDRSZ + length);
-
-	SET_VARSIZE(value, VARHDRSZ + length);
-	memcpy(VARDATA(value), bytes, length);
-	return value;
-}
-
-static const LearnerKey *
-open_slot(const KeyFile *file, const KeySlot *slot, const char *owner, Size length)
-{
-	char *error;
-	size_t n;
-	char *key = eduai_core_unseal(as_bytea(slot->wrapped, slot->length),
-								  eduai_privacy_key_context(file, slot->digest), &n, &error);
-	const LearnerKey *kept;
-
-	if (key == NULL)
-		raise_unusable(psprintf("a learner's key does not open: %s", error));
-	if (n != LEARNER_KEY_BYTES)
-		raise_unusable("a learner's key is damaged");
-	kept = derive_and_remember(owner, length, (uint8 *) key);
-	OPENSSL_cleanse(key, n);
-	pfree(key);
-	return kept;
-}
-
-/* Everything that can raise comes before the store's lock. */
-static const LearnerKey *
-make_key(KeyFile *file, const uint8 *digest, const char *owner, Size length)
-{
+	uint8 digest[KEY_DIGEST_BYTES];
 	uint8 key[LEARNER_KEY_BYTES];
-	bytea *wrapped;
-	KeySlot slot;
+	bool found = false;
 	char *error;
 
-	if (!pg_strong_random(key, sizeof(key)))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not make a key")));
-	wrapped = eduai_core_seal((char *) key, sizeof(key), eduai_privacy_key_context(file, digest));
+	*kept = NULL;
+	digest_of(store, owner, length, digest);
+	error = eduai_privacy_key_store_find(store, digest, key, &found);
+	if (error == NULL && !found && make)
+	{
+		error = eduai_privacy_key_store_make(store, digest, key);
+		found = true;
+	}
+	if (error == NULL && found)
+		*kept = derive_and_remember(owner, length, key);
 	OPENSSL_cleanse(key, sizeof(key));
-	error = eduai_privacy_key_slot_put(file, digest, wrapped, &slot);
-	if (error != NULL)
-		raise_unusable(error);
-	/* what is there, by us or by somebody faster */
-	return open_slot(file, &slot, owner, length);
+	return error;
 }
 
 static const LearnerKey *
@@ -308,26 +274,17 @@ find_or_make(const char *tenant, const char *user_id, bool make)
 {
 	Size length;
 	char *owner = owner_name(tenant, user_id, &length);
-	uint8 digest[KEY_DIGEST_BYTES];
 	const LearnerKey *key;
-	KeySlot slot;
-	KeyFile *file;
-	char *error;
+	const KeyStore *store;
+	char *error = NULL;
 
 	read_identity();
-	file = use_store();
+	store = use_store();
 	key = recall(owner, length);
 	if (key == NULL)
-	{
-		digest_of(file, owner, length, digest);
-		error = eduai_privacy_key_slot_find(file, digest, &slot);
-		if (error != NULL)
-			raise_unusable(error);
-		if (slot.offset != 0)
-			key = open_slot(file, &slot, owner, length);
-		else if (make)
-			key = make_key(file, digest, owner, length);
-	}
+		error = look_up(store, owner, length, make, &key);
+	if (error != NULL)
+		raise_unusable(error);
 	pfree(owner);
 	return key;
 }
@@ -335,15 +292,28 @@ find_or_make(const char *tenant, const char *user_id, bool make)
 bool
 eduai_privacy_keys_configured(void)
 {
-	return eduai_privacy_key_file_configured();
+	return eduai_privacy_key_store_configured();
 }
 
 char *
-eduai_privacy_keys_fault(void)
+eduai_privacy_keys_fault(const char *tenant, const char *user_id)
 {
+	const KeyStore *store;
+	const LearnerKey *key;
 	char *error;
+	Size length;
+	char *owner;
 
-	return eduai_privacy_key_file_use(&error) ? NULL : error;
+	if (user_id != NULL)
+		read_identity();
+	store = try_store(&error);
+	if (store == NULL || user_id == NULL)
+		return error;
+	owner = owner_name(tenant, user_id, &length);
+	if (recall(owner, length) == NULL)
+		error = look_up(store, owner, length, false, &key);
+	pfree(owner);
+	return error;
 }
 
 const LearnerKey *
@@ -364,15 +334,15 @@ eduai_privacy_key_destroy(const char *tenant, const char *user_id)
 	Size length;
 	char *owner = owner_name(tenant, user_id, &length);
 	uint8 digest[KEY_DIGEST_BYTES];
+	const KeyStore *store;
 	bool destroyed;
-	KeyFile *file;
 	char *error;
 
 	read_identity();
-	file = use_store();
-	digest_of(file, owner, length, digest);
+	store = use_store();
+	digest_of(store, owner, length, digest);
 	forget_all();
-	error = eduai_privacy_key_slot_destroy(file, digest, &destroyed);
+	error = eduai_privacy_key_store_destroy(store, digest, &destroyed);
 	if (error != NULL)
 		raise_unusable(error);
 	return destroyed;
@@ -381,5 +351,5 @@ eduai_privacy_key_destroy(const char *tenant, const char *user_id)
 void
 eduai_privacy_learner_key_init(void)
 {
-	eduai_privacy_key_file_init();
+	eduai_privacy_key_store_init();
 }

@@ -1,8 +1,7 @@
 /*
  * learner_key.h: each learner's own key.
  *
- * It exists in the key store alone (eduai.key_store, outside of the data
- * directory): what it seals is readable wherever it went, backups and WAL
+ * It exists in the key store alone (outside of the data directory: key_store.h): what it seals is readable wherever it went, backups and WAL
  * included, for as long as it is there, and nowhere afterwards.
  *
  * A key belongs to the database, the tenant and the user_id.  The database is
@@ -20,8 +19,6 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#define LEARNER_KEY_BYTES 32
-
 /*
  * Two keys derived from the learner's, which is not kept, as OpenSSL has them
  * ready: looking an algorithm up and expanding a key costs more than sealing
@@ -35,10 +32,13 @@ typedef struct LearnerKey
 
 extern void eduai_privacy_learner_key_init(void);
 
-/* Is there a key store to use (eduai.key_store)? */
+/* Is there a key store to use? */
 extern bool eduai_privacy_keys_configured(void);
-/* Why it cannot be used now, palloc'd; NULL when it can. */
-extern char *eduai_privacy_keys_fault(void);
+/*
+ * Why it cannot be used now, palloc'd; NULL when it can.  With a learner (user_id
+ * not NULL): also why their key, if they have one, cannot; found, it is remembered.
+ */
+extern char *eduai_privacy_keys_fault(const char *tenant, const char *user_id);
 
 /* The learner's key, valid until the next call; NULL when there is none. */
 extern const LearnerKey *eduai_privacy_key_find(const char *tenant, const char *user_id);

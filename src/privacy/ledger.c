@@ -193,6 +193,8 @@ take_key(Ledger *ledger, const Jsonb *line, bool open)
 	LedgerKey key = {.id_text = eduai_core_json_text(line, "key_id"),
 					 .created_at = eduai_core_json_text(line, "created_at")};
 
+	if (key.id_text == NULL)
+		refuse_ledger("a key lacks key_id");
 	for (int i = 0; i < ledger->nkeys; i++)
 		if (strcmp(ledger->keys[i].id_text, key.id_text) == 0)
 			return;

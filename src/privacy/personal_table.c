@@ -7,7 +7,12 @@
  * and written as the role that registered it, with that role's rights, in a
  * restricted operation: triggers, foreign keys and row security do what they
  * do for that role.  What it cannot see or may not remove is told by the
- * erasure's step, never passed over: eduai's owner looks afterwards.
+ * erasure's step, never passed over: the table's owner looks afterwards.
+ *
+ * A table can hold code of whoever owns it (domains, casts, expressions of
+ * indexes) and can have become something else since it was registered: no
+ * statement on it runs as eduai's owner, but for ANALYZE, which switches by
+ * itself.
  */
 #include "postgres.h"
 
@@ -27,12 +32,14 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "privacy/erase.h"
+#include "privacy/statistics.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(eduai_register_personal_data);
 PG_FUNCTION_INFO_V1(eduai_unregister_personal_data);
@@ -43,6 +50,7 @@ static AttrNumber
 check_column(Oid relid, const char *column, bool nullable)
 {
 	AttrNumber number = get_attnum(relid, column);
+	Form_pg_attribute form;
 	HeapTuple tuple;
 	bool refused;
 
@@ -51,13 +59,15 @@ check_column(Oid relid, const char *column, bool nullable)
 						errmsg("column \"%s\" of table \"%s\" does not exist", column,
 							   get_rel_name(relid))));
 	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(number));
-	refused = nullable && ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	form = (Form_pg_attribute) GETSTRUCT(tuple);
+	refused = nullable && (form->attnotnull || form->attgenerated || form->attidentity);
 	ReleaseSysCache(tuple);
 	if (refused)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("column \"%s\" of table \"%s\" cannot be null", column,
+						errmsg("column \"%s\" of table \"%s\" cannot be set to null", column,
 							   get_rel_name(relid)),
-						errhint("Drop its NOT NULL, leave it out, or use on_erase => 'delete'.")));
+						errhint("Drop its NOT NULL or that it is generated, leave it out, or use "
+								"on_erase => 'delete'.")));
 	return number;
 }
 
@@ -157,6 +167,17 @@ eduai_register_personal_data(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* As register_personal_data() wrote it; as it is given where there is no such table any more. */
+static char *
+registered_name(text *given)
+{
+	char *name = text_to_cstring(given);
+	Oid relid =
+		RangeVarGetRelid(makeRangeVarFromNameList(textToQualifiedNameList(given)), NoLock, true);
+
+	return OidIsValid(relid) ? table_name(relid) : name;
+}
+
 /* unregister_personal_data(tbl, user_column) returns boolean */
 Datum
 eduai_unregister_personal_data(PG_FUNCTION_ARGS)
@@ -170,7 +191,7 @@ eduai_unregister_personal_data(PG_FUNCTION_ARGS)
 	bool dropped;
 
 	args[0] = CStringGetTextDatum(eduai_core_tenant());
-	args[1] = CStringGetTextDatum(table_name(PG_GETARG_OID(0)));
+	args[1] = CStringGetTextDatum(registered_name(PG_GETARG_TEXT_PP(0)));
 	args[2] = PG_GETARG_DATUM(1);
 	eduai_core_enter(&saved);
 	SPI_connect();
@@ -190,18 +211,21 @@ typedef struct PersonalTable
 	bool deletes;
 	char *sets; /* "a = NULL, b = NULL" */
 	Oid role;
-	char *user_type;
-	bool plain; /* not partitioned: a place is one row's */
-	bool there; /* the table and its columns */
+	char *user_type; /* without a length: a cast must not cut an id short */
+	bool plain;      /* not partitioned */
+	bool there;      /* the table and its column */
+	Oid relid;
+	Oid owner;
 } PersonalTable;
 
 static EduaiPlan one_table = {
 	"SELECT t.tbl, t.user_column, t.tenant_column, t.on_erase, (SELECT string_agg(format('%I ="
 	" NULL', c), ', ') FROM unnest(t.user_column || t.columns) c), t.role,"
-	" (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid ="
-	" to_regclass(t.tbl) AND a.attname = t.user_column AND NOT a.attisdropped),"
-	" (SELECT c.relkind = 'r' FROM pg_class c WHERE c.oid = to_regclass(t.tbl)), t.tenant_id"
-	" FROM eduai.personal_table t WHERE ($1 IS NULL OR t.tenant_id = $1)"
+	" (SELECT format_type(a.atttypid, -1) FROM pg_attribute a WHERE a.attrelid ="
+	" c.oid AND a.attname = t.user_column AND NOT a.attisdropped),"
+	" c.relkind = 'r', t.tenant_id, c.oid::bigint, c.relowner::bigint"
+	" FROM eduai.personal_table t LEFT JOIN pg_class c ON c.oid = to_regclass(t.tbl)"
+	" AND c.relkind IN ('r', 'p') WHERE ($1 IS NULL OR t.tenant_id = $1)"
 	" AND ($2 IS NULL OR t.tbl || '.' || t.user_column = $2) ORDER BY t.tbl, t.user_column",
 	2,
 	{TEXTOID, TEXTOID}};
@@ -222,6 +246,13 @@ read_table(SPITupleTable *rows, uint64 i)
 					   .plain = plain && plain[0] == 't'};
 
 	t.there = t.user_type != NULL;
+	if (t.there)
+	{
+		bool isnull;
+
+		t.relid = (Oid) DatumGetInt64(SPI_getbinval(row, desc, 10, &isnull));
+		t.owner = (Oid) DatumGetInt64(SPI_getbinval(row, desc, 11, &isnull));
+	}
 	return t;
 }
 
@@ -248,9 +279,25 @@ run_sql(const char *sql, const char *tenant, const char *user_id, bool read_only
 	return SPI_processed;
 }
 
+/* Does the id stay what it is in the column's type? */
+static bool
+is_unchanged(const PersonalTable *t, const char *user_id)
+{
+	bool isnull;
+
+	(void) run_sql(psprintf("SELECT t.c::pg_catalog.text = $1 OR y.typcategory NOT IN ('S', 'Z'),"
+							" $2"
+							" FROM (SELECT CAST($1 AS %s) AS c) t, pg_catalog.pg_type y"
+							" WHERE y.oid = pg_catalog.pg_typeof(t.c)",
+							t->user_type),
+				   "", user_id, true);
+	return DatumGetBool(eduai_core_value(0, 1, &isnull));
+}
+
 /*
- * Is the id one of the column's type?  "abc" is nobody in a column of numbers.
- * Only the input function of the type runs.
+ * Is the id one of the column's type?  "abc" is nobody in a column of numbers,
+ * nor where only two characters have room: a cast would make "ab" of it.  The
+ * type's input function runs, and what its owner wrote for a domain.
  */
 static bool
 is_of_type(const PersonalTable *t, const char *user_id)
@@ -263,18 +310,26 @@ is_of_type(const PersonalTable *t, const char *user_id)
 	MemoryContextSwitchTo(old);
 	PG_TRY();
 	{
-		(void) run_sql(psprintf("SELECT CAST($1 AS %s), $2", t->user_type), "", user_id, true);
+		EduaiPrivilege saved;
+
+		eduai_core_enter_role(t->role, &saved);
+		legal = is_unchanged(t, user_id);
+		eduai_core_leave(&saved);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
+		int category;
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		/* a domain's constraint is of the second kind */
+		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
 			ReThrowError(error);
 		legal = false;
 	}
@@ -292,8 +347,9 @@ removal(const PersonalTable *t, int limit)
 
 	if (!t->plain)
 		return psprintf("%s WHERE %s", verb, condition(t));
-	return psprintf("%s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %s WHERE %s LIMIT %d))", verb,
-					t->tbl, condition(t), limit);
+	/* a place is one row's only within one table: others may inherit from it */
+	return psprintf("%s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %s WHERE %s LIMIT %d)) AND %s",
+					verb, t->tbl, condition(t), limit, condition(t));
 }
 
 static void
@@ -305,37 +361,123 @@ raise_gone(const PersonalTable *t)
 					errhint("Register it anew, or call eduai.unregister_personal_data().")));
 }
 
-int64
-eduai_privacy_table_erase(const char *tenant, const char *user_id, const char *source, int limit,
-						  bool *more)
+/* Constraints are checked at once: a restricted operation may leave nothing for the commit. */
+static int64
+remove_rows(const PersonalTable *t, const char *tenant, const char *user_id, int limit)
 {
-	Datum args[] = {CStringGetTextDatum(tenant), CStringGetTextDatum(source)};
 	EduaiPrivilege saved;
+	int64 removed;
+
+	if (SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0) < 0)
+		elog(ERROR, "could not set constraints");
+	eduai_core_enter_role(t->role, &saved);
+	removed = (int64) run_sql(removal(t, limit), tenant, user_id, false);
+	eduai_core_leave(&saved);
+	return removed;
+}
+
+static void
+check_nothing_left(const PersonalTable *t, const char *tenant, const char *user_id)
+{
+	EduaiPrivilege saved;
+	uint64 left;
+
+	eduai_core_enter_table_owner(t->owner, &saved);
+	left = run_sql(psprintf("SELECT FROM %s WHERE %s LIMIT 1", t->tbl, condition(t)), tenant,
+				   user_id, true);
+	eduai_core_leave(&saved);
+	if (left > 0)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("rows remain in table %s that role \"%s\" cannot remove", t->tbl,
+							   GetUserNameFromId(t->role, true))));
+}
+
+int64
+eduai_privacy_table_erase(EduaiPersonalWork *work, const char *source)
+{
+	Datum args[] = {CStringGetTextDatum(work->tenant), CStringGetTextDatum(source)};
 	PersonalTable t;
 	int64 removed;
 
-	*more = false;
+	work->more = false;
 	/* it is registered no more */
 	if (eduai_core_run_latest(&one_table, args, NULL) == 0)
 		return 0;
 	t = read_table(SPI_tuptable, 0);
 	if (!t.there || !OidIsValid(t.role))
 		raise_gone(&t);
-	if (!is_of_type(&t, user_id))
+	if (!is_of_type(&t, work->user_id))
 		return 0;
-	eduai_core_enter_role(t.role, &saved);
-	removed = (int64) run_sql(removal(&t, limit), tenant, user_id, false);
-	eduai_core_leave(&saved);
-	*more = removed > 0;
-	if (removed == 0 && run_sql(psprintf("SELECT FROM %s WHERE %s LIMIT 1", t.tbl, condition(&t)),
-								tenant, user_id, true) > 0)
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("rows remain in table %s that role \"%s\" cannot remove", t.tbl,
-							   GetUserNameFromId(t.role, true))));
-	return removed;
+	removed = remove_rows(&t, work->tenant, work->user_id, work->limit);
+	if (removed > 0)
+	{
+		work->more = true;
+		work->cursor = pstrdup("removed");
+		return removed;
+	}
+	check_nothing_left(&t, work->tenant, work->user_id);
+	if (work->cursor != NULL)
+		eduai_privacy_statistics_renew(t.relid, t.tbl);
+	return 0;
 }
 
 /* ---- exporting ---- */
+
+typedef struct Shown
+{
+	EduaiPersonalRow row;
+	void *arg;
+	uint64 count;
+} Shown;
+
+static void
+count_row(void *arg, const char *source, const Jsonb *row)
+{
+	Shown *shown = arg;
+
+	shown->count++;
+	shown->row(shown->arg, source, row);
+}
+
+/* What the role cannot see must not be passed over in silence. */
+static void
+check_all_shown(const PersonalTable *t, const char *tenant, const char *user_id, uint64 shown)
+{
+	EduaiPrivilege saved;
+	uint64 there;
+
+	eduai_core_enter_table_owner(t->owner, &saved);
+	(void) run_sql(psprintf("SELECT pg_catalog.count(*) FROM %s WHERE %s", t->tbl, condition(t)),
+				   tenant, user_id, true);
+	there = (uint64) eduai_core_int64(0, 1, 0);
+	eduai_core_leave(&saved);
+	if (there > shown)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("there are rows in table %s that role \"%s\" cannot see", t->tbl,
+							   GetUserNameFromId(t->role, true)),
+						errhint("Register it with a role that sees all of them.")));
+}
+
+static void
+export_table(const PersonalTable *t, const char *tenant, const char *user_id, EduaiPersonalRow row,
+			 void *arg)
+{
+	const char *user = quote_identifier(t->user_column);
+	char *mine = t->tenant_column
+					 ? psprintf("t.%s::pg_catalog.text = $1", quote_identifier(t->tenant_column))
+					 : pstrdup("$1 IS NOT NULL");
+	Shown shown = {row, arg, 0};
+	EduaiPrivilege saved;
+
+	eduai_core_enter_role(t->role, &saved);
+	eduai_core_personal_export_rows(
+		psprintf("table:%s", t->tbl),
+		psprintf("SELECT pg_catalog.to_jsonb(t) FROM %s t WHERE t.%s = CAST($2 AS %s) AND %s",
+				 t->tbl, user, t->user_type, mine),
+		tenant, user_id, count_row, &shown);
+	eduai_core_leave(&saved);
+	check_all_shown(t, tenant, user_id, shown.count);
+}
 
 void
 eduai_privacy_tables_export(const char *tenant, const char *user_id, EduaiPersonalRow row,
@@ -348,24 +490,11 @@ eduai_privacy_tables_export(const char *tenant, const char *user_id, EduaiPerson
 	for (uint64 i = 0; i < n; i++)
 	{
 		PersonalTable t = read_table(rows, i);
-		EduaiPrivilege saved;
 
 		if (!t.there || !OidIsValid(t.role))
 			raise_gone(&t);
-		if (!is_of_type(&t, user_id))
-			continue;
-		eduai_core_enter_role(t.role, &saved);
-		eduai_core_personal_export_rows(
-			psprintf("table:%s", t.tbl),
-			psprintf("SELECT pg_catalog.to_jsonb(t) FROM %s t WHERE %s", t.tbl,
-					 t.tenant_column
-						 ? psprintf("t.%s = CAST($2 AS %s) AND t.%s::pg_catalog.text = $1",
-									quote_identifier(t.user_column), t.user_type,
-									quote_identifier(t.tenant_column))
-						 : psprintf("t.%s = CAST($2 AS %s) AND $1 IS NOT NULL",
-									quote_identifier(t.user_column), t.user_type)),
-			tenant, user_id, row, arg);
-		eduai_core_leave(&saved);
+		if (is_of_type(&t, user_id))
+			export_table(&t, tenant, user_id, row, arg);
 	}
 }
 
@@ -375,42 +504,42 @@ typedef struct TableLearners
 	void *arg;
 } TableLearners;
 
+/* As eduai's owner again, amid a query of the table's. */
+static void
+tell(void *arg, const char *tenant, const char *user_id)
+{
+	TableLearners *l = arg;
+	EduaiPrivilege saved;
+
+	eduai_core_enter(&saved);
+	l->learner(l->arg, tenant, user_id);
+	eduai_core_leave(&saved);
+}
+
 void
 eduai_privacy_tables_learners(EduaiPersonalLearner learner, void *arg)
 {
 	Datum args[] = {(Datum) 0, (Datum) 0};
 	uint64 n = eduai_core_run_latest(&one_table, args, "nn");
 	SPITupleTable *rows = SPI_tuptable;
+	TableLearners l = {learner, arg};
 
 	for (uint64 i = 0; i < n; i++)
 	{
 		PersonalTable t = read_table(rows, i);
 		char *tenant = SPI_getvalue(rows->vals[i], rows->tupdesc, 9);
+		EduaiPrivilege saved;
 
 		if (!t.there)
 			continue;
+		eduai_core_enter_table_owner(t.owner, &saved);
 		eduai_core_personal_tell_learners(
 			psprintf("SELECT DISTINCT %s, %s::pg_catalog.text FROM %s WHERE %s IS NOT NULL",
 					 t.tenant_column
 						 ? psprintf("%s::pg_catalog.text", quote_identifier(t.tenant_column))
 						 : quote_literal_cstr(tenant),
 					 quote_identifier(t.user_column), t.tbl, quote_identifier(t.user_column)),
-			learner, arg);
-	}
-}
-
-void
-eduai_privacy_tables_analyze(const char *tenant)
-{
-	Datum args[] = {CStringGetTextDatum(tenant), (Datum) 0};
-	uint64 n = eduai_core_run_latest(&one_table, args, " n");
-	SPITupleTable *rows = SPI_tuptable;
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		PersonalTable t = read_table(rows, i);
-
-		if (t.there && SPI_execute(psprintf("ANALYZE %s", t.tbl), false, 0) < 0)
-			elog(ERROR, "could not analyze a registered table");
+			tell, &l);
+		eduai_core_leave(&saved);
 	}
 }

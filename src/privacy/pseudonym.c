@@ -4,11 +4,11 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <unistd.h>
 
 #include "common/hashfn.h"
-#include "common/hmac.h"
-#include "common/sha2.h"
 #include "core/lock.h"
 #include "miscadmin.h"
 #include "privacy/pseudonym.h"
@@ -18,6 +18,7 @@
 #define KEY_BYTES 32
 
 static uint8 run_key[KEY_BYTES];
+static HMAC_CTX *run_mac = NULL; /* with the key, for one name after the other */
 
 /* In the data directory, which is the current one of every process. */
 static char *
@@ -67,17 +68,34 @@ write_key(const char *name)
 	(void) durable_rename(temporary, name, ERROR);
 }
 
+static void
+cannot_hash(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash")));
+}
+
+static void
+use_key(void)
+{
+	if (run_mac == NULL)
+		run_mac = HMAC_CTX_new();
+	if (run_mac == NULL || HMAC_Init_ex(run_mac, run_key, KEY_BYTES, EVP_sha256(), NULL) != 1)
+		cannot_hash();
+}
+
 void
 eduai_privacy_run_open(const char *tenant, bool *begun)
 {
 	char *name = file_name(tenant);
 
 	*begun = !read_key(name);
-	if (!*begun)
-		return;
-	if (!pg_strong_random(run_key, KEY_BYTES))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a key")));
-	write_key(name);
+	if (*begun)
+	{
+		if (!pg_strong_random(run_key, KEY_BYTES))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate a key")));
+		write_key(name);
+	}
+	use_key();
 }
 
 bool
@@ -94,6 +112,8 @@ eduai_privacy_run_close(const char *tenant)
 	int fd = OpenTransientFile(name, O_WRONLY | PG_BINARY);
 
 	explicit_bzero(run_key, KEY_BYTES);
+	HMAC_CTX_free(run_mac); /* wipes its copy */
+	run_mac = NULL;
 	if (fd < 0 && errno == ENOENT)
 		return;
 	if (fd < 0)
@@ -104,27 +124,18 @@ eduai_privacy_run_close(const char *tenant)
 	(void) durable_unlink(name, ERROR);
 }
 
-static void
-digest(const char *tenant, char kind, const char *bytes, int length, uint8 *result)
-{
-	pg_hmac_ctx *hmac = pg_hmac_create(PG_SHA256);
-	bool ok = hmac != NULL && pg_hmac_init(hmac, run_key, KEY_BYTES) >= 0 &&
-			  pg_hmac_update(hmac, (const uint8 *) &kind, 1) >= 0 &&
-			  pg_hmac_update(hmac, (const uint8 *) tenant, strlen(tenant) + 1) >= 0 &&
-			  pg_hmac_update(hmac, (const uint8 *) bytes, length) >= 0 &&
-			  pg_hmac_final(hmac, result, PG_SHA256_DIGEST_LENGTH) >= 0;
-
-	pg_hmac_free(hmac);
-	if (!ok)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not hash")));
-}
-
 void
 eduai_privacy_pseudonym(const char *tenant, char kind, const char *bytes, int length, char *name)
 {
-	uint8 result[PG_SHA256_DIGEST_LENGTH];
+	uint8 result[EVP_MAX_MD_SIZE];
+	unsigned int n;
 
-	digest(tenant, kind, bytes, length, result);
+	if (HMAC_Init_ex(run_mac, NULL, 0, NULL, NULL) != 1 ||
+		HMAC_Update(run_mac, (const uint8 *) &kind, 1) != 1 ||
+		HMAC_Update(run_mac, (const uint8 *) tenant, strlen(tenant) + 1) != 1 ||
+		HMAC_Update(run_mac, (const uint8 *) bytes, length) != 1 ||
+		HMAC_Final(run_mac, result, &n) != 1)
+		cannot_hash();
 	memcpy(name, "anon-", 5);
 	hex_encode((const char *) result, 16, name + 5);
 	name[EDUAI_PSEUDONYM_BYTES - 1] = '\0';

@@ -1,6 +1,6 @@
 /*
  * retain_subjects.c: what retention does to events, snapshots, the ledger of
- * provider calls and the access log.
+ * provider calls, the access log and the history of consents.
  *
  * Old events go by whole segments: a segment whose last event is old enough is
  * removed with its entries in the directory, and the partitions that compaction
@@ -140,6 +140,21 @@ static EduaiPlan delete_usage = {
 	3,
 	{TEXTOID, TIMESTAMPTZOID, INT4OID}};
 
+/*
+ * The history of consents, never what holds now: what a later answer replaced,
+ * and a withdrawal once nothing older is left that it withdraws.
+ */
+static EduaiPlan delete_consents = {
+	"DELETE FROM eduai.consent WHERE ctid = ANY (ARRAY(SELECT c.ctid FROM eduai.consent c"
+	" WHERE c.tenant_id = $1 AND c.at < $2 AND (EXISTS (SELECT FROM eduai.consent n"
+	"  WHERE n.tenant_id = $1 AND n.user_id = c.user_id AND n.purpose = c.purpose"
+	"  AND n.consent_id > c.consent_id)"
+	" OR NOT c.granted AND NOT EXISTS (SELECT FROM eduai.consent o"
+	"  WHERE o.tenant_id = $1 AND o.user_id = c.user_id AND o.purpose = c.purpose"
+	"  AND o.consent_id < c.consent_id)) LIMIT $3))",
+	3,
+	{TEXTOID, TIMESTAMPTZOID, INT4OID}};
+
 static int64
 delete_rows(EduaiPlan *plan, const char *tenant, TimestampTz before, bool *more)
 {
@@ -163,6 +178,12 @@ retain_usage(const char *tenant, const char *action, TimestampTz before, bool *m
 }
 
 static int64
+retain_consents(const char *tenant, const char *action, TimestampTz before, bool *more)
+{
+	return delete_rows(&delete_consents, tenant, before, more);
+}
+
+static int64
 retain_access_log(const char *tenant, const char *action, TimestampTz before, bool *more)
 {
 	int64 n = eduai_privacy_access_prune(tenant, before, BATCH);
@@ -179,6 +200,7 @@ eduai_privacy_retain_subjects_init(void)
 		{"snapshots", "delete", retain_snapshots},
 		{"usage", "delete", retain_usage},
 		{"access_log", "delete", retain_access_log},
+		{"consents", "delete", retain_consents},
 	};
 
 	for (size_t i = 0; i < lengthof(subjects); i++)

@@ -21,6 +21,8 @@
 #define HEAD_BYTES  (1 + NONCE_BYTES)
 #define MIN_BYTES   (HEAD_BYTES + TAG_BYTES)
 
+StaticAssertDecl(MIN_BYTES == EDUAI_SEALED_EXTRA, "as core/personal.h says");
+
 /* From "in" to "out"; the tag at "tag" is made or compared. */
 static bool
 run_cipher(EVP_CIPHER_CTX *ctx, const uint8 *head, const char *subject, const uint8 *in, int length,
@@ -68,6 +70,18 @@ plaintext(const Jsonb *value, int *length)
 	return utf8;
 }
 
+/* MIN_BYTES more than the text. */
+static void
+seal_into(const LearnerKey *key, const char *subject, const char *field, const char *text,
+		  int length, uint8 *bytes)
+{
+	bytes[0] = VERSION;
+	if (!make_nonce(key->nonce, subject, field, text, length, bytes + 1) ||
+		!run_cipher(key->seal, bytes, subject, (const uint8 *) text, length, bytes + HEAD_BYTES,
+					bytes + HEAD_BYTES + length, true))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not seal a value")));
+}
+
 Jsonb *
 eduai_privacy_value_seal(const LearnerKey *key, const Jsonb *value, const char *subject,
 						 const char *field)
@@ -80,11 +94,7 @@ eduai_privacy_value_seal(const LearnerKey *key, const Jsonb *value, const char *
 	char *base64 = palloc(room + 1);
 	EduaiJson j;
 
-	bytes[0] = VERSION;
-	if (!make_nonce(key->nonce, subject, field, text, length, bytes + 1) ||
-		!run_cipher(key->seal, bytes, subject, (uint8 *) text, length, bytes + HEAD_BYTES,
-					bytes + HEAD_BYTES + length, true))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not seal a value")));
+	seal_into(key, subject, field, text, length, bytes);
 	room = pg_b64_encode((void *) bytes, total, base64, room);
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_textn(&j, EDUAI_SEALED_KEY, base64, room);
@@ -136,4 +146,36 @@ eduai_privacy_value_open(const LearnerKey *key, const char *text, int length, co
 	pfree(plain);
 	pfree(bytes);
 	return value;
+}
+
+bytea *
+eduai_privacy_bytes_seal(const LearnerKey *key, const bytea *bytes, const char *subject)
+{
+	int length = (int) VARSIZE_ANY_EXHDR(bytes);
+	bytea *sealed = palloc(VARHDRSZ + MIN_BYTES + length);
+
+	SET_VARSIZE(sealed, VARHDRSZ + MIN_BYTES + length);
+	seal_into(key, subject, "", VARDATA_ANY(bytes), length, (uint8 *) VARDATA(sealed));
+	return sealed;
+}
+
+bytea *
+eduai_privacy_bytes_open(const LearnerKey *key, const bytea *sealed, const char *subject)
+{
+	uint8 *from = (uint8 *) VARDATA_ANY(sealed);
+	int inner = (int) VARSIZE_ANY_EXHDR(sealed) - MIN_BYTES;
+	uint8 tag[TAG_BYTES];
+	bytea *bytes;
+
+	if (inner < 0 || from[0] != VERSION)
+		return NULL;
+	memcpy(tag, from + HEAD_BYTES + inner, TAG_BYTES);
+	bytes = palloc(VARHDRSZ + inner);
+	SET_VARSIZE(bytes, VARHDRSZ + inner);
+	if (run_cipher(key->seal, from, subject, from + HEAD_BYTES, inner, (uint8 *) VARDATA(bytes),
+				   tag, false))
+		return bytes;
+	OPENSSL_cleanse(VARDATA(bytes), inner);
+	pfree(bytes);
+	return NULL;
 }

@@ -33,4 +33,11 @@ eduai_privacy_value_looks_sealed(const JsonbContainer *object, const char **text
 extern Jsonb *
 eduai_privacy_value_open(const LearnerKey *key, const char *text, int length, const char *subject);
 
+/* Bytes in the same format, in the room of a bytea; no field: "" is its. */
+extern bytea *
+eduai_privacy_bytes_seal(const LearnerKey *key, const bytea *bytes, const char *subject);
+/* Those; NULL when they do not open. */
+extern bytea *
+eduai_privacy_bytes_open(const LearnerKey *key, const bytea *sealed, const char *subject);
+
 #endif

@@ -4,7 +4,7 @@
  *
  * Who sees a sealed value of an event in clear: members of eduai_app, where the
  * learner has given the consent that the subject requires.  Of a task: members
- * of eduai_app or eduai_worker, the same.  The superuser is a member of
+ * of eduai_app or eduai_worker, the same; of an attachment likewise.  The superuser is a member of
  * all roles.  Everybody else sees null in its place, and everybody does when
  * the learner was erased or has no key.
  */
@@ -19,7 +19,8 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 
-#define TASK "task:"
+#define TASK       "task:"
+#define ATTACHMENT "attachment:"
 
 static bool require_encryption = false;
 
@@ -33,9 +34,9 @@ sealing(void)
 }
 
 static char *
-fault(void)
+fault(const char *tenant, const char *user_id)
 {
-	return sealing() ? eduai_privacy_keys_fault() : NULL;
+	return sealing() ? eduai_privacy_keys_fault(tenant, user_id) : NULL;
 }
 
 static bool
@@ -90,15 +91,51 @@ is_member(Oid role, const char *of)
 	return OidIsValid(group) && is_member_of_role(role, group);
 }
 
+/* What workers work on. */
+static bool
+is_for_workers(const char *subject)
+{
+	return strncmp(subject, TASK, strlen(TASK)) == 0 ||
+		   strncmp(subject, ATTACHMENT, strlen(ATTACHMENT)) == 0;
+}
+
 static bool
 may_see(const char *tenant, const char *user_id, const char *subject, Oid caller)
 {
 	if (!OidIsValid(caller))
 		return true;
 	return (is_member(caller, "eduai_app") ||
-			(strncmp(subject, TASK, strlen(TASK)) == 0 && is_member(caller, "eduai_worker"))) &&
+			(is_for_workers(subject) && is_member(caller, "eduai_worker"))) &&
 		   eduai_core_personal_consent(tenant, user_id, subject, NULL) == EDUAI_CONSENT_GIVEN;
 }
+
+static bool
+shown(const char *tenant, const char *user_id, const char *subject, Oid caller)
+{
+	return user_id == NULL || (may_see(tenant, user_id, subject, caller) &&
+							   !eduai_core_personal_erased(tenant, user_id));
+}
+
+/* ---- bytes ---- */
+
+static bytea *
+seal_bytes(const char *tenant, const char *user_id, const bytea *bytes, const char *subject)
+{
+	return eduai_privacy_bytes_seal(eduai_privacy_key_make(tenant, user_id), bytes, subject);
+}
+
+static bytea *
+reveal_bytes(const char *tenant, const char *user_id, const bytea *sealed, const char *subject,
+			 Oid caller)
+{
+	const LearnerKey *key = NULL;
+
+	if (user_id != NULL && sealing() && shown(tenant, user_id, subject, caller))
+		key = eduai_privacy_key_find(tenant, user_id);
+	return key ? eduai_privacy_bytes_open(key, sealed, subject) : NULL;
+}
+
+/* ---- JSON ---- */
 
 /* A sealed value in clear; NULL for null, *own when it is somebody's own data. */
 static Jsonb *
@@ -224,7 +261,10 @@ eduai_privacy_sealing_init(void)
 											   .fault = fault,
 											   .require_sealing = require_sealing,
 											   .seal = seal,
-											   .reveal = reveal};
+											   .reveal = reveal,
+											   .shown = shown,
+											   .seal_bytes = seal_bytes,
+											   .reveal_bytes = reveal_bytes};
 
 	DefineCustomBoolVariable("eduai.require_encryption",
 							 "Refuse to store sensitive fields in clear.",

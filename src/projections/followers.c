@@ -21,6 +21,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "core/chores.h"
 #include "core/clock.h"
 #include "core/privilege.h"
 #include "core/worker.h"
@@ -48,8 +49,7 @@
 /* how soon it tries again where somebody else was at it */
 #define BUSY_MS 50
 /* how often the tenants are listed at most when there are more than a board has places for */
-#define LIST_US        (1000 * 1000)
-#define MAX_BACKOFF_MS 60000
+#define LIST_US (1000 * 1000)
 
 /* A generation that is followed. */
 typedef struct Follow
@@ -312,7 +312,7 @@ take_step(const EduaiFollower *f, Entry *entry)
 
 	if (!try_step(f, entry, &step))
 	{
-		put_off(entry, Min(MAX_BACKOFF_MS, 1000L << Min(entry->failures - 1, 6)));
+		put_off(entry, eduai_core_chores_backoff_ms(entry->failures));
 		return false;
 	}
 	entry->retry_us = 0;

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "core/chores.h"
 #include "core/clock.h"
 #include "core/shmem.h"
 #include "mb/pg_wchar.h"
@@ -15,10 +16,9 @@
 #include "storage/lwlock.h"
 #include "utils/wait_event.h"
 
-#define PLACES         64
-#define WAIT_MS        500
-#define START_US       (30 * 1000 * 1000) /* a process that has not come by then never will */
-#define MAX_BACKOFF_MS 60000
+#define PLACES   64
+#define WAIT_MS  500
+#define START_US (30 * 1000 * 1000) /* a process that has not come by then never will */
 
 typedef struct Place
 {
@@ -219,8 +219,7 @@ eduai_projections_rebuild_end(int projection, int64 events, const ErrorData *err
 		memcpy(state->message, error ? error->message : "", length);
 		state->message[length] = '\0';
 		state->failures = error ? state->failures + 1 : 0;
-		state->retry_us =
-			error ? now_us + Min(MAX_BACKOFF_MS, 1000L << Min(state->failures - 1, 6)) * 1000 : 0;
+		state->retry_us = error ? now_us + eduai_core_chores_backoff_ms(state->failures) * 1000 : 0;
 	}
 	LWLockRelease(&lock->lock);
 	if (place != NULL)

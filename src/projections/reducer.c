@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "core/compat.h"
 #include "core/privilege.h"
+#include "events/record.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -26,23 +27,6 @@
 #include "utils/typcache.h"
 
 #define IMPATIENT_LOCK_TIMEOUT "2ms"
-
-/* The columns of eduai.event_record. */
-enum
-{
-	RECORD_POSITION,
-	RECORD_EVENT_ID,
-	RECORD_STREAM,
-	RECORD_VERSION,
-	RECORD_EVENT_TYPE,
-	RECORD_USER_ID,
-	RECORD_SESSION_ID,
-	RECORD_DATA,
-	RECORD_METADATA,
-	RECORD_OCCURRED_AT,
-	RECORD_RECORDED_AT,
-	RECORD_COLUMNS,
-};
 
 struct EduaiReducer
 {

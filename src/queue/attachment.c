@@ -177,6 +177,30 @@ refuse_null(const char *what)
 					errhint("Give the bytes and their media type.")));
 }
 
+/* ---- sealing ---- */
+
+static char *
+subject_of(const pg_uuid_t *id)
+{
+	return psprintf("attachment:%s",
+					DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id))));
+}
+
+/* The bytes as they are stored. */
+static Datum
+guard_bytes(const char *tenant, const pg_uuid_t *id, const char *user_id, Datum data, bool *sealed)
+{
+	*sealed = false;
+	if (user_id == NULL || !eduai_core_personal_guarding())
+		return data;
+	eduai_core_personal_require_sealing(user_id);
+	*sealed = eduai_core_personal_sealing();
+	if (!*sealed)
+		return data;
+	return PointerGetDatum(
+		eduai_core_personal_seal_bytes(tenant, user_id, DatumGetByteaPP(data), subject_of(id)));
+}
+
 /* SPI connected, as the owner. */
 static void
 insert_attachment(const char *tenant, const pg_uuid_t *id, const char *user_id,
@@ -184,16 +208,19 @@ insert_attachment(const char *tenant, const pg_uuid_t *id, const char *user_id,
 {
 	static EduaiPlan insert = {
 		"INSERT INTO eduai.attachment (tenant_id, attachment_id, user_id, content_type, "
-		"created_at, data) VALUES ($1, $2, $3, $4, $5, $6)",
-		6,
-		{TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID}};
-	char nulls[6] = {' ', ' ', user_id != NULL ? ' ' : 'n', ' ', ' ', ' '};
-	Datum args[6] = {CStringGetTextDatum(tenant),
+		"created_at, data, sealed) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+		7,
+		{TEXTOID, UUIDOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, BYTEAOID, BOOLOID}};
+	char nulls[7] = {' ', ' ', user_id != NULL ? ' ' : 'n', ' ', ' ', ' ', ' '};
+	bool sealed;
+	Datum stored = guard_bytes(tenant, id, user_id, data, &sealed);
+	Datum args[7] = {CStringGetTextDatum(tenant),
 					 UUIDPGetDatum(id),
 					 user_id != NULL ? CStringGetTextDatum(user_id) : (Datum) 0,
 					 CStringGetTextDatum(content_type),
 					 TimestampTzGetDatum(eduai_core_now()),
-					 data};
+					 stored,
+					 BoolGetDatum(sealed)};
 
 	(void) eduai_core_run(&insert, args, nulls);
 }
@@ -231,10 +258,11 @@ eduai_attach(PG_FUNCTION_ARGS)
 Datum
 eduai_attachment(PG_FUNCTION_ARGS)
 {
-	static EduaiPlan find = {"SELECT content_type, data, user_id, created_at FROM eduai.attachment "
-							 "WHERE tenant_id = $1 AND attachment_id = $2",
-							 2,
-							 {TEXTOID, UUIDOID}};
+	static EduaiPlan find = {
+		"SELECT content_type, data, user_id, created_at, sealed FROM eduai.attachment "
+		"WHERE tenant_id = $1 AND attachment_id = $2",
+		2,
+		{TEXTOID, UUIDOID}};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Datum args[2] = {CStringGetTextDatum(eduai_core_tenant()), PG_GETARG_DATUM(0)};
 	EduaiPrivilege saved;
@@ -244,13 +272,20 @@ eduai_attachment(PG_FUNCTION_ARGS)
 	SPI_connect();
 	if (eduai_core_run(&find, args, NULL) > 0)
 	{
-		Datum values[4];
-		bool nulls[4];
+		Datum values[5];
+		bool nulls[5];
+		bytea *bytes;
 
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < 5; i++)
 			values[i] = eduai_core_value(0, i + 1, &nulls[i]);
 		/* the bytes, not where they are: they may be gone when the row is looked at */
-		values[1] = PointerGetDatum(PG_DETOAST_DATUM(values[1]));
+		bytes = DatumGetByteaP(values[1]);
+		if (DatumGetBool(values[4]))
+			bytes = eduai_core_personal_reveal_bytes(
+				TextDatumGetCString(args[0]), TextDatumGetCString(values[2]), bytes,
+				subject_of(DatumGetUUIDP(args[1])), saved.caller);
+		values[1] = PointerGetDatum(bytes);
+		nulls[1] = bytes == NULL;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 		if (!nulls[2])
 			eduai_core_personal_note(TextDatumGetCString(args[0]), TextDatumGetCString(values[2]),
@@ -261,11 +296,27 @@ eduai_attachment(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* The bytes of a row (content_type, data, sealed, user_id) in clear; the dispatcher's must not raise. */
+static AttachmentRead
+open_bytes(const char *tenant, const pg_uuid_t *id, Datum bytes, bytea **data)
+{
+	char *user_id = eduai_core_text(0, 4);
+	bool isnull;
+
+	*data = DatumGetByteaPCopy(bytes);
+	if (!DatumGetBool(eduai_core_value(0, 3, &isnull)))
+		return ATTACHMENT_READ;
+	if (eduai_core_personal_fault(tenant, user_id) != NULL)
+		return ATTACHMENT_LOCKED;
+	*data = eduai_core_personal_reveal_bytes(tenant, user_id, *data, subject_of(id), InvalidOid);
+	return *data != NULL ? ATTACHMENT_READ : ATTACHMENT_MISSING;
+}
+
 AttachmentRead
 eduai_queue_attachment_read(const char *tenant, const char *id, size_t most, char **content_type,
 							bytea **data)
 {
-	static EduaiPlan find = {"SELECT content_type, data FROM eduai.attachment "
+	static EduaiPlan find = {"SELECT content_type, data, sealed, user_id FROM eduai.attachment "
 							 "WHERE tenant_id = $1 AND attachment_id = $2",
 							 2,
 							 {TEXTOID, UUIDOID}};
@@ -284,11 +335,12 @@ eduai_queue_attachment_read(const char *tenant, const char *id, size_t most, cha
 		Datum bytes = eduai_core_value(0, 2, &isnull);
 
 		answer = ATTACHMENT_TOO_LARGE;
+		if (DatumGetBool(eduai_core_value(0, 3, &isnull)))
+			most += EDUAI_SEALED_EXTRA;
 		if (toast_raw_datum_size(bytes) - VARHDRSZ <= most)
 		{
 			*content_type = TextDatumGetCString(eduai_core_value(0, 1, &isnull));
-			*data = DatumGetByteaPCopy(bytes);
-			answer = ATTACHMENT_READ;
+			answer = open_bytes(tenant, &uuid, bytes, data);
 		}
 		MemoryContextSwitchTo(here);
 	}

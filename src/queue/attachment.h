@@ -2,6 +2,9 @@
  * attachment.h: bytes that payloads refer to: {"attachment": "<id>"} anywhere
  * in one.
  *
+ * Bytes about a learner are stored sealed under the learner's key, where there is
+ * a key store: nobody knows yet what task will refer to them.
+ *
  * A task's row in eduai.task_attachment keeps an attachment; it goes with the
  * last task that refers to it.
  */
@@ -41,8 +44,9 @@ eduai_queue_drop_unlinked_attachments(const char *tenant, int64 older_than_us, i
 typedef enum AttachmentRead
 {
 	ATTACHMENT_READ,
-	ATTACHMENT_MISSING,  /* the tenant has none of this id */
-	ATTACHMENT_TOO_LARGE /* more than "most" bytes: none was read */
+	ATTACHMENT_MISSING,   /* the tenant has none of this id */
+	ATTACHMENT_TOO_LARGE, /* more than "most" bytes: none was read */
+	ATTACHMENT_LOCKED     /* it is sealed, and the key store cannot be used now */
 } AttachmentRead;
 
 /*
@@ -53,7 +57,7 @@ extern AttachmentRead eduai_queue_attachment_read(const char *tenant, const char
 												  char **content_type, bytea **data);
 
 /*
- * Keeps bytes as an attachment of the task, under an id that was drawn before
+ * Keeps bytes as an attachment of the task, sealed as attach() does, under an id that was drawn before
  * (eduai_core_uuid7).  In a transaction, as the owner; connects SPI by itself.
  */
 extern void eduai_queue_attachment_keep(const char *tenant, int64 task_id, const pg_uuid_t *id,

@@ -46,6 +46,7 @@ typedef struct DatabaseNews
 	int32 last;
 	int32 count;
 	bool overflow;
+	bool watched;          /* the dispatcher comes by itself in a moment */
 	pg_atomic_uint64 mark; /* 0: none; else the next transaction id when it was set last */
 } DatabaseNews;
 
@@ -178,7 +179,7 @@ static void
 tell(void)
 {
 	bool marked = pg_atomic_read_u64(&mine->mark) != 0;
-	bool told = false;
+	bool wake = false;
 
 	for (int from = 0; from < nannouncements; from += AT_A_TIME)
 	{
@@ -192,12 +193,12 @@ tell(void)
 			if (!a->here || (!matters(a, marked) && !eduai_queue_notify_results))
 				continue;
 			append(&a->task, matters(a, marked));
-			told = true;
+			wake |= !mine->watched || matters(a, marked);
 		}
 		SpinLockRelease(&board->mutex);
 	}
 	/* the workers' hooks come after this one */
-	if (told)
+	if (wake)
 		eduai_queue_wake_at_commit();
 }
 
@@ -423,7 +424,10 @@ eduai_queue_board_take(EndedTask *tasks, int most, bool *overflow)
 			mine->count--;
 		}
 		if (mine->first == NO_PLACE)
+		{
 			mine->last = NO_PLACE;
+			mine->watched = got > 0;
+		}
 		*overflow |= mine->overflow;
 		mine->overflow = false;
 		SpinLockRelease(&board->mutex);

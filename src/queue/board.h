@@ -8,7 +8,9 @@
  * so that it sends the notification, lets children go and aborts the transfer,
  * and tasks that began waiting for others, so that it looks at their parents
  * once more.  They are told when the transaction commits; nothing is told, and
- * nobody woken, when nothing would follow.  When the news are too many, those
+ * nobody woken, when nothing would follow.  Nor is it woken for a notification
+ * alone while it comes by itself, a moment after it took the last ones: so many
+ * ends take few turns.  When the news are too many, those
  * that only ask for a notification are left out; of others the dispatcher is
  * told that it has to look at every task that waits.
  *
@@ -85,8 +87,10 @@ typedef struct EndedTask
 
 /*
  * Takes up to "most" news of this database, oldest first; *overflow when some
- * were lost.  When this transaction aborts, they count as lost.
+ * were lost.  When this transaction aborts, they count as lost.  Whoever gets any
+ * comes again within EDUAI_NEWS_MS without being woken.
  */
+#define EDUAI_NEWS_MS 5
 extern int eduai_queue_board_take(EndedTask *tasks, int most, bool *overflow);
 
 /* Are notifications sent when tasks end?  eduai.notify_results */

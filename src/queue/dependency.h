@@ -93,9 +93,10 @@ extern int eduai_queue_release_orphans(bool anew, bool *all);
 
 /*
  * Follows the news (board.h): notifies, lets children go.  calls_ended is told of
- * tasks whose calls may be for nothing now; with NULL, that any may be.
+ * tasks whose calls may be for nothing now; with NULL, that any may be.  True:
+ * it is to be called again within EDUAI_NEWS_MS.
  */
 typedef void (*CallsEnded)(const int64 *task_ids, int n);
-extern void eduai_queue_follow_board(CallsEnded calls_ended);
+extern bool eduai_queue_follow_board(CallsEnded calls_ended);
 
 #endif

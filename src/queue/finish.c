@@ -16,6 +16,7 @@
 #include "queue/finish.h"
 #include "queue/finish_internal.h"
 #include "queue/running.h"
+#include "queue/sensitive.h"
 #include "queue/task.h"
 #include "utils/resowner.h"
 
@@ -59,14 +60,23 @@ who_failed(const Ending *e)
 	return e->outcome->instance ? e->outcome->instance : e->live.worker_name;
 }
 
-static void
-put_attempt(EduaiJson *j, int attempt, const char *code, const char *message, const char *instance,
-			TimestampTz now)
+static TaskSubject
+subject_of(const Ending *e)
 {
+	return (TaskSubject){e->outcome->tenant, e->asked.user_id, e->live.task_type,
+						 e->asked.metadata};
+}
+
+static void
+put_attempt(EduaiJson *j, const Ending *e, const char *code, const char *message,
+			const char *instance, TimestampTz now)
+{
+	TaskSubject of = subject_of(e);
+
 	eduai_core_json_open_object(j, NULL);
-	eduai_core_json_put_int(j, "attempt", attempt);
+	eduai_core_json_put_int(j, "attempt", e->outcome->attempt);
 	eduai_core_json_put_text(j, "code", code);
-	eduai_core_json_put_text(j, "message", message);
+	eduai_queue_put_words(j, "message", &of, message);
 	eduai_core_json_put_text(j, "instance", instance);
 	eduai_core_json_put_time(j, "at", now);
 	eduai_core_json_close_object(j);
@@ -84,19 +94,20 @@ put_attempts(EduaiJson *j, const Ending *e, TimestampTz now)
 	for (int i = Max(0, n - 19); i < n; i++)
 		eduai_core_json_put_json(j, NULL, eduai_core_json_element(earlier, i));
 	if (o->also_code != NULL)
-		put_attempt(j, o->attempt, o->also_code, o->also_message, o->also_instance, now);
-	put_attempt(j, o->attempt, o->code, o->message, who_failed(e), now);
+		put_attempt(j, e, o->also_code, o->also_message, o->also_instance, now);
+	put_attempt(j, e, o->code, o->message, who_failed(e), now);
 	eduai_core_json_close_array(j);
 }
 
 static Jsonb *
 describe_failure(const Ending *e, TimestampTz now)
 {
+	TaskSubject of = subject_of(e);
 	EduaiJson j;
 
 	eduai_core_json_begin(&j);
 	eduai_core_json_put_text(&j, "code", e->outcome->code);
-	eduai_core_json_put_text(&j, "message", e->outcome->message);
+	eduai_queue_put_words(&j, "message", &of, e->outcome->message);
 	eduai_core_json_put_text(&j, "instance", who_failed(e));
 	if (e->outcome->http_status > 0)
 		eduai_core_json_put_int(&j, "http_status", e->outcome->http_status);

@@ -51,13 +51,20 @@ void
 eduai_queue_notify(const char *tenant, int64 task_id, const char *state)
 {
 	StringInfoData words;
+	char number[MAXINT8LEN + 1];
 
 	if (!eduai_queue_notify_results || !queue_has_room())
 		return;
+	/* for each task that ends: put together without a format to read */
+	number[pg_lltoa(task_id, number)] = '\0';
 	initStringInfo(&words);
-	appendStringInfo(&words, "{\"state\": \"%s\", \"tenant\": ", state);
+	appendStringInfoString(&words, "{\"state\": \"");
+	appendStringInfoString(&words, state);
+	appendStringInfoString(&words, "\", \"tenant\": ");
 	escape_json(&words, tenant);
-	appendStringInfo(&words, ", \"task_id\": " INT64_FORMAT "}", task_id);
+	appendStringInfoString(&words, ", \"task_id\": ");
+	appendStringInfoString(&words, number);
+	appendStringInfoChar(&words, '}');
 	Async_Notify("eduai_task", words.data);
 	pfree(words.data);
 }
@@ -100,6 +107,7 @@ write_again(EduaiTasks *tasks, Ending *e, TimestampTz now)
 static WriteResult
 write_end(EduaiTasks *tasks, Ending *e, TimestampTz now)
 {
+	TaskSubject of = {e->result.tenant, e->result.user_id, e->result.task_type, e->asked.metadata};
 	EndedRow end;
 	WriteResult result = eduai_queue_live_delete(tasks, &e->live, !e->by_dispatcher);
 
@@ -110,8 +118,7 @@ write_end(EduaiTasks *tasks, Ending *e, TimestampTz now)
 	end.finished_at = now;
 	end.instance = e->outcome->instance ? e->outcome->instance : e->live.worker_name;
 	end.cost_usd = sum(e->live.cost_usd, e->outcome->cost_usd);
-	end.result = eduai_queue_guard_result(e->result.tenant, e->result.user_id, e->result.task_type,
-										  e->asked.metadata, e->result.result);
+	end.result = eduai_queue_guard_json(&of, e->result.result, "result");
 	end.error = e->error;
 	eduai_queue_end_collect(tasks, &end);
 	return WRITE_DONE;

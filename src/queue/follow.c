@@ -46,11 +46,12 @@ follow(const EndedTask *news, int n, CallsEnded calls_ended)
 	(void) eduai_queue_look_again(waiting, waiting_ids, nwaiting);
 }
 
-void
+bool
 eduai_queue_follow_board(CallsEnded calls_ended)
 {
 	static EndedTask news[NEWS_BATCH];
 	bool anew = false;
+	bool again = false;
 	int left = NEWS_TURN;
 
 	for (;;)
@@ -66,6 +67,7 @@ eduai_queue_follow_board(CallsEnded calls_ended)
 		if (n > 0)
 			follow(news, n, calls_ended);
 		left -= n;
+		again = n > 0;
 		if (n < NEWS_BATCH || left == 0)
 			break;
 	}
@@ -78,4 +80,5 @@ eduai_queue_follow_board(CallsEnded calls_ended)
 	}
 	if (look_at_all || left == 0)
 		eduai_queue_wake_at_commit();
+	return again;
 }

@@ -82,6 +82,7 @@ record_error(const Ending *e, const ErrorData *error)
 							   "WHERE tenant_id = $1 AND task_id = $2",
 							   3,
 							   {TEXTOID, INT8OID, JSONBOID}};
+	TaskSubject of = {e->outcome->tenant, e->asked.user_id, e->live.task_type, e->asked.metadata};
 	EduaiJson j;
 	Datum args[3];
 
@@ -89,11 +90,11 @@ record_error(const Ending *e, const ErrorData *error)
 	if (e->outcome->end == ATTEMPT_COMPLETED)
 		eduai_core_json_put_text(&j, "code", "on_result_failed");
 	if (e->outcome->end == ATTEMPT_COMPLETED)
-		eduai_core_json_put_text(&j, "message", error->message);
+		eduai_queue_put_words(&j, "message", &of, error->message);
 	eduai_core_json_open_object(&j, "on_result");
 	eduai_core_json_put_text(&j, "function", e->asked.on_result);
 	eduai_core_json_put_text(&j, "sqlstate", unpack_sql_state(error->sqlerrcode));
-	eduai_core_json_put_text(&j, "message", error->message);
+	eduai_queue_put_words(&j, "message", &of, error->message);
 	eduai_core_json_close_object(&j);
 	args[0] = CStringGetTextDatum(e->outcome->tenant);
 	args[1] = Int64GetDatum(e->outcome->task_id);

@@ -15,12 +15,14 @@
 #include "queue/catalog.h"
 #include "queue/enqueue.h"
 #include "queue/health.h"
+#include "queue/lane.h"
+#include "queue/running.h"
 #include "queue/task.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #define STALLED_PATIENCES 10  /* ready so many times longer than it should be */
-#define FULL_SHARE        0.9 /* of eduai.queue_max_size */
+#define FULL_SHARE        0.9 /* of eduai.queue_max_size; of the places in shared memory */
 #define DEAD_SHARE        0.1 /* of what ended in the last hour */
 #define DEAD_LEAST        10
 
@@ -215,6 +217,27 @@ report_ended(EduaiHealth *health, EduaiJson *j, TimestampTz now)
 	}
 }
 
+/* what the whole server has places for in shared memory */
+static void
+report_places(EduaiHealth *health)
+{
+	int most;
+	int used = eduai_queue_lanes_used(&most);
+
+	if (used > most * FULL_SHARE)
+		eduai_core_health_problem(
+			health, "lanes_full", "warning", 0,
+			psprintf("%d lanes have tasks; there is room for %d.", used, most),
+			"Tasks of further lanes (tenant, type, model, priority) wait until another is empty: "
+			"raise eduai.queue_lanes and restart the server.");
+	used = eduai_queue_running_used(&most);
+	if (used > most * FULL_SHARE)
+		eduai_core_health_problem(
+			health, "running_full", "warning", 0,
+			psprintf("%d tasks run; the server has room for %d.", used, most),
+			"Nothing starts until one ends: raise eduai.max_running and restart the server.");
+}
+
 static void
 report(EduaiHealth *health)
 {
@@ -225,6 +248,7 @@ report(EduaiHealth *health)
 	report_living(health, &j, now);
 	report_paused(&j);
 	report_ended(health, &j, now);
+	report_places(health);
 	eduai_core_health_section(health, "queue", eduai_core_json_end(&j));
 }
 

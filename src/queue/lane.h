@@ -88,4 +88,7 @@ extern void eduai_queue_lane_taken(const LaneName *name, int64 key);
  */
 extern bool eduai_queue_lane_sweep(void);
 
+/* How many lanes of the server have tasks, and how many may; 0 of 0 without preload. */
+extern int eduai_queue_lanes_used(int *most);
+
 #endif

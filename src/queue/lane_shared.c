@@ -12,6 +12,7 @@
 #include "core/clock.h"
 #include "core/shmem.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "queue/lane_internal.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
@@ -231,6 +232,17 @@ pin_if(int lane, int64 hash)
 		l->pins++;
 	SpinLockRelease(&l->mutex);
 	return same;
+}
+
+int
+eduai_queue_lanes_used(int *most)
+{
+	int used = 0;
+
+	*most = eduai_queue_lanes == NULL ? 0 : eduai_queue_lane_count;
+	for (int w = 0; *most > 0 && w < words(); w++)
+		used += pg_popcount64(pg_atomic_read_u64(&eduai_queue_lanes->open[w]));
+	return used;
 }
 
 static int *

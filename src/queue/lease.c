@@ -11,6 +11,7 @@
 #include "core/guard.h"
 #include "core/json.h"
 #include "core/pause.h"
+#include "core/personal.h"
 #include "core/privilege.h"
 #include "core/shmem.h"
 #include "core/tenant.h"
@@ -21,6 +22,7 @@
 #include "queue/finish.h"
 #include "queue/lease.h"
 #include "queue/running.h"
+#include "queue/sensitive.h"
 #include "queue/store.h"
 #include "queue/task.h"
 #include "utils/builtins.h"
@@ -204,6 +206,22 @@ check_progress(const Jsonb *progress)
 	}
 }
 
+/* As it is stored. */
+static const Jsonb *
+guard_progress(EduaiTasks *tasks, const LiveTask *live, const Jsonb *progress)
+{
+	AskedTask asked = {0};
+	TaskSubject of = {.tenant = live->tenant, .task_type = live->task_type};
+
+	if (live->plain || !eduai_core_personal_sealing() ||
+		!eduai_queue_request_find(tasks, live->tenant, live->task_id, &live->request, false,
+								  &asked))
+		return progress;
+	of.user_id = asked.user_id;
+	of.metadata = asked.metadata;
+	return eduai_queue_guard_json(&of, progress, "progress");
+}
+
 static void
 write_progress(const NamedAttempt *attempt, const Jsonb *progress)
 {
@@ -212,12 +230,13 @@ write_progress(const NamedAttempt *attempt, const Jsonb *progress)
 	LiveChange change = {0};
 	WriteResult result = WRITE_MOVED;
 
-	eduai_queue_change_to(&change, LIVE_PROGRESS, JsonbPGetDatum(progress));
 	while (result != WRITE_DONE)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (!eduai_queue_attempt_find(tasks, attempt, &live))
 			eduai_queue_attempt_refuse(attempt);
+		eduai_queue_change_to(&change, LIVE_PROGRESS,
+							  JsonbPGetDatum(guard_progress(tasks, &live, progress)));
 		result = eduai_queue_live_update(tasks, &live, &change, true);
 	}
 	eduai_queue_tasks_close(tasks);

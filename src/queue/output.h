@@ -18,6 +18,7 @@
 
 #include "postgres.h"
 #include "storage/condition_variable.h"
+#include "utils/jsonb.h"
 
 extern void eduai_queue_output_init(void);
 
@@ -81,6 +82,13 @@ eduai_queue_output_look(const char *tenant, int64 task_id, int after_seq, Output
 
 /* The next delta of what was taken, inside look; false when there is none. */
 extern bool eduai_queue_output_next(OutputLook *look, int *seq, const char **text, int *length);
+
+/*
+ * The progress (NULL: none) of a running task with the text that it has given so
+ * far as "text", unless its worker has set one; itself when there is nothing to add.
+ */
+extern Jsonb *
+eduai_queue_progress_with_text(const char *tenant, int64 task_id, int attempt, Jsonb *progress);
 
 /* Broadcast when a task's text grows and when it ends, and now and then for nothing. */
 extern ConditionVariable *eduai_queue_output_waiters(int64 task_id);

@@ -10,12 +10,8 @@
 
 #include "core/json.h"
 #include "core/shmem.h"
-#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "queue/output.h"
-#include "utils/builtins.h"
-
-PG_FUNCTION_INFO_V1(eduai_shown_progress);
 
 /* NULL: none, or not all of it is there, as of another attempt. */
 static char *
@@ -44,21 +40,13 @@ text_so_far(const char *tenant, int64 task_id, int attempt)
 	return all.len > 0 ? all.data : NULL;
 }
 
-Datum
-eduai_shown_progress(PG_FUNCTION_ARGS)
+Jsonb *
+eduai_queue_progress_with_text(const char *tenant, int64 task_id, int attempt, Jsonb *progress)
 {
-	Jsonb *progress = PG_ARGISNULL(4) ? NULL : PG_GETARG_JSONB_P(4);
 	JsonbValue own;
 	char *shown = NULL;
 
-	if (!PG_ARGISNULL(0) && !PG_ARGISNULL(1) && !PG_ARGISNULL(2) && !PG_ARGISNULL(3) &&
-		eduai_core_preloaded() && !eduai_core_json_get(progress, "text", &own) &&
-		strcmp(text_to_cstring(PG_GETARG_TEXT_PP(2)), "running") == 0)
-		shown = text_so_far(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_INT64(1),
-							PG_GETARG_INT32(3));
-	if (shown != NULL)
-		progress = eduai_core_json_with_text(progress, "text", shown);
-	if (progress == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_JSONB_P(progress);
+	if (eduai_core_preloaded() && !eduai_core_json_get(progress, "text", &own))
+		shown = text_so_far(tenant, task_id, attempt);
+	return shown != NULL ? eduai_core_json_with_text(progress, "text", shown) : progress;
 }

@@ -15,6 +15,8 @@
  *   - he has read some, and the place is gone: a row without text, with the
  *     number after his, where what he lacks began. The text is not sent again:
  *     he could not tell what of it he has.
+ *
+ * Of a sensitive task who may not see its words gets the rows without them.
  */
 #include "postgres.h"
 
@@ -22,6 +24,7 @@
 #include "core/compat.h"
 #include "core/clock.h"
 #include "core/errors.h"
+#include "core/json.h"
 #include "core/personal.h"
 #include "core/plan.h"
 #include "core/privilege.h"
@@ -31,6 +34,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "queue/output.h"
+#include "queue/sensitive.h"
 #include "queue/task.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -49,6 +53,7 @@ typedef struct Reader
 	int64 task_id;
 	int after_seq;
 	ReturnSetInfo *result;
+	bool masked; /* he may not see it */
 	OutputLook look;
 } Reader;
 
@@ -65,8 +70,9 @@ static void
 put_row(Reader *reader, int seq, const char *delta, int length, bool done, int attempt)
 {
 	Datum values[4] = {Int32GetDatum(seq), (Datum) 0, BoolGetDatum(done), Int32GetDatum(attempt)};
-	bool nulls[4] = {false, delta == NULL, false, false};
-	text *copy = delta == NULL ? NULL : cstring_to_text_with_len(delta, length);
+	bool hidden = delta == NULL || reader->masked;
+	bool nulls[4] = {false, hidden, false, false};
+	text *copy = hidden ? NULL : cstring_to_text_with_len(delta, length);
 
 	if (copy != NULL)
 		values[1] = PointerGetDatum(copy);
@@ -75,32 +81,47 @@ put_row(Reader *reader, int seq, const char *delta, int length, bool done, int a
 		pfree(copy);
 }
 
+/* The text of a result as the reader sees it; NULL: none. */
+static char *
+text_of(const Reader *reader, Jsonb *result, const char *user_id, const char *task_type, Oid role)
+{
+	JsonbValue value;
+
+	result = eduai_queue_open_json(reader->tenant, user_id, task_type, result, role);
+	return eduai_core_json_get(result, "text", &value) && value.type == jbvString
+			   ? pnstrdup(value.val.string.val, value.val.string.len)
+			   : NULL;
+}
+
 static void
 find_ending(const Reader *reader, Ending *ending)
 {
 	static EduaiPlan find = {
-		"SELECT e.attempt, CASE WHEN pg_catalog.jsonb_typeof(e.result -> 'text') = 'string' "
-		"THEN e.result ->> 'text' END FROM eduai.task_request r LEFT JOIN eduai.task_end e "
-		"ON e.tenant_id = r.tenant_id AND e.task_id = r.task_id "
+		"SELECT e.attempt, e.result, r.user_id, r.task_type FROM eduai.task_request r "
+		"LEFT JOIN eduai.task_end e ON e.tenant_id = r.tenant_id AND e.task_id = r.task_id "
 		"WHERE r.tenant_id = $1 AND r.task_id = $2",
 		2,
 		{TEXTOID, INT8OID}};
 	Datum args[2] = {CStringGetTextDatum(reader->tenant), Int64GetDatum(reader->task_id)};
 	MemoryContext caller = CurrentMemoryContext;
 	EduaiPrivilege saved;
+	bool isnull;
 
 	memset(ending, 0, sizeof(*ending));
 	eduai_core_enter(&saved);
 	SPI_connect();
 	if (eduai_core_run_latest(&find, args, NULL) > 0)
 	{
-		char *text = eduai_core_text(0, 2);
+		Datum result = eduai_core_value(0, 2, &isnull);
 
 		ending->known = true;
 		ending->attempt = (int) eduai_core_int64(0, 1, -1);
 		ending->final = ending->attempt >= 0;
-		if (text != NULL)
-			ending->text = MemoryContextStrdup(caller, text);
+		if (!isnull)
+			ending->text = text_of(reader, DatumGetJsonbP(result), eduai_core_text(0, 3),
+								   eduai_core_text(0, 4), saved.caller);
+		if (ending->text != NULL)
+			ending->text = MemoryContextStrdup(caller, ending->text);
 	}
 	SPI_finish();
 	eduai_core_leave(&saved);
@@ -216,6 +237,35 @@ follow(Reader *reader, int64 deadline_us)
 	ConditionVariableCancelSleep();
 }
 
+/* Where nothing is sealed it costs nothing. */
+static bool
+is_masked(const char *tenant, int64 task_id)
+{
+	static EduaiPlan whose = {"SELECT user_id, task_type, metadata FROM eduai.task_request "
+							  "WHERE tenant_id = $1 AND task_id = $2 AND user_id IS NOT NULL",
+							  2,
+							  {TEXTOID, INT8OID}};
+	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};
+	bool masked = false;
+	bool isnull;
+	EduaiPrivilege saved;
+
+	if (!eduai_core_personal_sealing())
+		return false;
+	eduai_core_enter(&saved);
+	SPI_connect();
+	if (eduai_core_run_latest(&whose, args, NULL) > 0)
+	{
+		TaskSubject of = {tenant, eduai_core_text(0, 1), eduai_core_text(0, 2),
+						  DatumGetJsonbP(eduai_core_value(0, 3, &isnull))};
+
+		masked = !eduai_queue_may_read(&of, saved.caller);
+	}
+	SPI_finish();
+	eduai_core_leave(&saved);
+	return masked;
+}
+
 Datum
 eduai_task_output(PG_FUNCTION_ARGS)
 {
@@ -232,6 +282,7 @@ eduai_task_output(PG_FUNCTION_ARGS)
 	wait_ms = eduai_queue_interval_ms(PG_GETARG_INTERVAL_P(2), "wait", 0, EDUAI_DAY_MS);
 	InitMaterializedSRF(fcinfo, 0);
 	reader.result = (ReturnSetInfo *) fcinfo->resultinfo;
+	reader.masked = is_masked(reader.tenant, reader.task_id);
 	follow(&reader, eduai_core_mono_us() + 1000 * wait_ms);
 	eduai_core_personal_note(reader.tenant, NULL, "task_output",
 							 tuplestore_tuple_count(reader.result->setResult), GetUserId());

@@ -177,7 +177,7 @@ export_all(const char *tenant, const char *user_id, EduaiPersonalRow row, void *
 	eduai_core_personal_export_rows(
 		"attachments",
 		"SELECT to_jsonb(a) - 'tenant_id' - 'data' ||"
-		" jsonb_build_object('data', encode(a.data, 'base64')) FROM eduai.attachment a"
+		" jsonb_build_object('data', translate(encode(a.data, 'base64'), E'\\n', '')) FROM eduai.attachment a"
 		" WHERE a.tenant_id = $1 AND a.user_id = $2 ORDER BY a.attachment_id",
 		tenant, user_id, row, arg);
 }

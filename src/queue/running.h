@@ -140,6 +140,9 @@ extern void eduai_queue_running_end(int64 task_id, int attempt);
 /* Does this attempt of the tenant run (and is its lease not lapsed)?  Without reading a row. */
 extern bool eduai_queue_attempt_runs(const char *tenant, int64 task_id, int attempt);
 
+/* How many attempts run on the server, and how many may; 0 of 0 without preload. */
+extern int eduai_queue_running_used(int *most);
+
 /* Does a task of the key run (or end in a transaction that has not ended)? */
 extern bool eduai_queue_key_busy(const char *tenant, const char *concurrency_key);
 

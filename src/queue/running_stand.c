@@ -77,7 +77,7 @@ eduai_queue_pool_pushback(const char *pool)
 static void
 scale_place(PoolPlace *place, bool waiting)
 {
-	ScaleInput input = {.now_us = eduai_core_mono_us(),
+	ScaleInput input = {.now_us = eduai_core_mono_us() + eduai_core_test_offset_us(),
 						.least = place->numbers.least,
 						.most = place->numbers.most,
 						.running = place->running,

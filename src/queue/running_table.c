@@ -221,6 +221,21 @@ eduai_queue_running_next(int *at)
 	return NULL;
 }
 
+int
+eduai_queue_running_used(int *most)
+{
+	int used = 0;
+
+	*most = eduai_queue_running == NULL ? 0 : max_running;
+	if (*most == 0)
+		return 0;
+	running_lock();
+	for (int i = 0; i < eduai_queue_running->high; i++)
+		used += OidIsValid(entries()[i].database);
+	running_unlock();
+	return used;
+}
+
 static RunningEntry *
 unused_entry(void)
 {

@@ -11,6 +11,7 @@
 #include "core/personal.h"
 #include "core/plan.h"
 #include "funcapi.h"
+#include "queue/output.h"
 #include "queue/queue.h"
 #include "queue/sensitive.h"
 #include "queue/store.h"
@@ -23,10 +24,16 @@
 #define STORE_RETRY_US (10 * USECS_PER_SEC) /* until the key store may be usable again */
 
 /* attributes of eduai.task_status, from 1 */
-#define STATUS_TASK_TYPE 2
-#define STATUS_RESULT    6
-#define STATUS_USER_ID   15
-#define STATUS_COLUMNS   16
+#define SHOWN_TASK_ID   1
+#define SHOWN_TASK_TYPE 2
+#define SHOWN_STATE     4
+#define SHOWN_ATTEMPT   5
+#define SHOWN_RESULT    6
+#define SHOWN_ERROR     7
+#define SHOWN_PROGRESS  8
+#define SHOWN_USER_ID   15
+#define SHOWN_METADATA  16
+#define SHOWN_COLUMNS   16
 
 typedef enum Sensitive
 {
@@ -185,14 +192,50 @@ eduai_queue_guard_payload(TaskRequest *task)
 								 task->metadata, CHANGE_SEAL, &n);
 }
 
-const Jsonb *
-eduai_queue_guard_result(const char *tenant, const char *user_id, const char *task_type,
-						 const Jsonb *metadata, const Jsonb *result)
+/* ---- what comes of it ---- */
+
+static bool
+is_sealed_task(const TaskSubject *of)
 {
-	if (result == NULL || user_id == NULL || sensitive_of(metadata) == SENSITIVE_NOTHING ||
-		!eduai_core_personal_sealing())
-		return result;
-	return eduai_core_personal_seal(tenant, user_id, result, subject_of(task_type), "result");
+	return of->user_id != NULL && sensitive_of(of->metadata) != SENSITIVE_NOTHING &&
+		   eduai_core_personal_sealing();
+}
+
+const Jsonb *
+eduai_queue_guard_json(const TaskSubject *of, const Jsonb *json, const char *field)
+{
+	if (json == NULL || !is_sealed_task(of))
+		return json;
+	return eduai_core_personal_seal(of->tenant, of->user_id, json, subject_of(of->task_type),
+									field);
+}
+
+/* An end must not wait for the key store only to say why it came. */
+void
+eduai_queue_put_words(EduaiJson *j, const char *key, const TaskSubject *of, const char *words)
+{
+	JsonbValue value = {.type = jbvString};
+
+	if (words == NULL || !is_sealed_task(of))
+		eduai_core_json_put_text(j, key, words);
+	else if (eduai_core_personal_fault(of->tenant, of->user_id) != NULL)
+		eduai_core_json_put_text(j, key, "not kept: the key store could not be used");
+	else
+	{
+		value.val.string.val = (char *) words;
+		value.val.string.len = (int) strlen(words);
+		eduai_core_json_put_json(j, key,
+								 eduai_core_personal_seal(of->tenant, of->user_id,
+														  JsonbValueToJsonb(&value),
+														  subject_of(of->task_type), "message"));
+	}
+}
+
+bool
+eduai_queue_may_read(const TaskSubject *of, Oid role)
+{
+	return !is_sealed_task(of) ||
+		   eduai_core_personal_shown(of->tenant, of->user_id, subject_of(of->task_type), role);
 }
 
 /* ---- opening ---- */
@@ -243,32 +286,72 @@ eduai_queue_open_parents(const char *tenant, Jsonb *parents, Oid role)
 	return eduai_core_json_child(all, "parents");
 }
 
+static TaskSubject
+subject_of_status(const char *tenant, const Datum *values, const bool *nulls)
+{
+	return (TaskSubject){
+		.tenant = tenant,
+		.user_id = nulls[SHOWN_USER_ID - 1] ? NULL : TextDatumGetCString(values[SHOWN_USER_ID - 1]),
+		.task_type = TextDatumGetCString(values[SHOWN_TASK_TYPE - 1]),
+		.metadata = nulls[SHOWN_METADATA - 1] ? NULL : DatumGetJsonbP(values[SHOWN_METADATA - 1])};
+}
+
+/* A column with JSON in it, opened; true when it is another then. */
+static bool
+open_column(const TaskSubject *of, Datum *value, bool null, Oid role)
+{
+	Jsonb *json;
+	Jsonb *opened;
+
+	if (null)
+		return false;
+	json = DatumGetJsonbP(*value);
+	opened = eduai_queue_open_json(of->tenant, of->user_id, of->task_type, json, role);
+	*value = JsonbPGetDatum(opened);
+	return opened != json;
+}
+
+/* The text that it has given so far joins its progress. */
+static bool
+add_text(const TaskSubject *of, Datum *values, bool *nulls, Oid role)
+{
+	Jsonb *progress = nulls[SHOWN_PROGRESS - 1] ? NULL : DatumGetJsonbP(values[SHOWN_PROGRESS - 1]);
+	Jsonb *with;
+
+	if (strcmp(TextDatumGetCString(values[SHOWN_STATE - 1]), "running") != 0 ||
+		!eduai_queue_may_read(of, role))
+		return false;
+	with = eduai_queue_progress_with_text(of->tenant, DatumGetInt64(values[SHOWN_TASK_ID - 1]),
+										  DatumGetInt32(values[SHOWN_ATTEMPT - 1]), progress);
+	if (with == progress)
+		return false;
+	values[SHOWN_PROGRESS - 1] = JsonbPGetDatum(with);
+	nulls[SHOWN_PROGRESS - 1] = false;
+	return true;
+}
+
 Datum
 eduai_queue_open_status(const char *tenant, Datum status, Oid role)
 {
+	static const int columns[] = {SHOWN_RESULT, SHOWN_ERROR, SHOWN_PROGRESS};
 	HeapTupleHeader row = DatumGetHeapTupleHeader(status);
 	TupleDesc desc =
 		lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(row), HeapTupleHeaderGetTypMod(row));
 	HeapTupleData tuple = {.t_len = HeapTupleHeaderGetDatumLength(row), .t_data = row};
-	Datum values[STATUS_COLUMNS];
-	bool nulls[STATUS_COLUMNS];
-	Jsonb *result;
-	Jsonb *opened;
+	Datum values[SHOWN_COLUMNS];
+	bool nulls[SHOWN_COLUMNS];
+	bool changed = false;
+	TaskSubject of;
 
-	if (desc->natts == STATUS_COLUMNS)
-		heap_deform_tuple(&tuple, desc, values, nulls);
-	if (desc->natts == STATUS_COLUMNS && !nulls[STATUS_RESULT - 1] && !nulls[STATUS_USER_ID - 1])
-	{
-		result = DatumGetJsonbP(values[STATUS_RESULT - 1]);
-		opened =
-			eduai_queue_open_json(tenant, TextDatumGetCString(values[STATUS_USER_ID - 1]),
-								  TextDatumGetCString(values[STATUS_TASK_TYPE - 1]), result, role);
-		if (opened != result)
-		{
-			values[STATUS_RESULT - 1] = JsonbPGetDatum(opened);
-			status = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
-		}
-	}
+	if (desc->natts != SHOWN_COLUMNS)
+		elog(ERROR, "eduai.task_status has %d columns", desc->natts);
+	heap_deform_tuple(&tuple, desc, values, nulls);
+	of = subject_of_status(tenant, values, nulls);
+	for (int i = 0; i < lengthof(columns); i++)
+		changed |= open_column(&of, &values[columns[i] - 1], nulls[columns[i] - 1], role);
+	changed |= add_text(&of, values, nulls, role);
+	if (changed)
+		status = HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 	ReleaseTupleDesc(desc);
 	return status;
 }
@@ -319,7 +402,7 @@ eduai_queue_may_start(const Candidate *candidate, Routing *routing, TimestampTz 
 		(given == EDUAI_CONSENT_REDACT && has_sensitive(candidate->payload, candidate->metadata)))
 		return without_consent(candidate, routing);
 	if (sensitive_of(candidate->metadata) == SENSITIVE_NOTHING ||
-		(fault = eduai_core_personal_fault()) == NULL)
+		(fault = eduai_core_personal_fault(candidate->tenant, candidate->user_id)) == NULL)
 		return ROUTE_TO;
 	routing->code = "key_store_unusable";
 	routing->message = "what is sensitive in it cannot be opened or stored now";

@@ -254,13 +254,11 @@ eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_i
 						   ItemPointer place)
 {
 	Relation rel = eduai_queue_tasks_table(tasks, TABLE_REQUEST);
-	NameData owner;
 	Datum values[REQUEST_COLUMNS];
 	bool nulls[REQUEST_COLUMNS] = {0};
 	bool depends = r->depends_on != NULL && ARR_NDIM(r->depends_on) > 0;
 	HeapTuple tuple;
 
-	namestrcpy(&owner, r->owner);
 	values[REQUEST_TENANT_ID] = CStringGetTextDatum(r->tenant);
 	values[REQUEST_TASK_ID] = Int64GetDatum(task_id);
 	values[REQUEST_TASK_TYPE] = CStringGetTextDatum(r->type.name);
@@ -269,7 +267,7 @@ eduai_queue_request_insert(EduaiTasks *tasks, const TaskRequest *r, int64 task_i
 	values[REQUEST_TIMEOUT_MS] = Int64GetDatum(r->timeout_ms);
 	eduai_queue_put_text(&values[REQUEST_MODEL], &nulls[REQUEST_MODEL], r->model);
 	eduai_queue_put_text(&values[REQUEST_USER_ID], &nulls[REQUEST_USER_ID], r->user_id);
-	values[REQUEST_OWNER] = NameGetDatum(&owner);
+	values[REQUEST_OWNER] = CStringGetTextDatum(r->owner);
 	eduai_queue_put_text(&values[REQUEST_ON_RESULT], &nulls[REQUEST_ON_RESULT], r->on_result);
 	eduai_queue_put_text(&values[REQUEST_IDEMPOTENCY], &nulls[REQUEST_IDEMPOTENCY],
 						 r->idempotency_key);
@@ -313,7 +311,7 @@ eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
 	asked->max_attempts = DatumGetInt32(slot->tts_values[REQUEST_MAX_ATTEMPTS]);
 	asked->timeout_ms = DatumGetInt64(slot->tts_values[REQUEST_TIMEOUT_MS]);
 	asked->user_id = text_of(slot, REQUEST_USER_ID);
-	asked->owner = pstrdup(NameStr(*DatumGetName(slot->tts_values[REQUEST_OWNER])));
+	asked->owner = text_of(slot, REQUEST_OWNER);
 	asked->on_result = text_of(slot, REQUEST_ON_RESULT);
 	asked->has_parents = !slot->tts_isnull[REQUEST_DEPENDS_ON];
 	asked->payload = with_payload ? DatumGetJsonbPCopy(slot->tts_values[REQUEST_PAYLOAD]) : NULL;

@@ -37,6 +37,7 @@
 
 #define MOST_CLAIMED   10000
 #define MOST_TYPES     100
+#define KEPT_MEMORY    (512 * 1024)
 #define REAP_LATE_MS   1000 /* what the dispatcher has not done by then */
 #define REAP_SPREAD_MS 500  /* so that not all who wait do it */
 
@@ -230,6 +231,21 @@ look_or_wait(ClaimCall *call)
 
 /* ---- answering ---- */
 
+/*
+ * malloc() gives the end of its heap back to the system when that is 128 kB, and
+ * a batch has more, which would be mapped anew page by page for each.  Having seen
+ * a larger block come and go, glibc keeps twice as much.
+ */
+static void
+keep_memory(void)
+{
+	static bool kept = false;
+
+	if (!kept)
+		pfree(palloc(KEPT_MEMORY));
+	kept = true;
+}
+
 static Datum
 json_or_null(const Jsonb *json, bool *null)
 {
@@ -266,8 +282,10 @@ eduai_claim_tasks(PG_FUNCTION_ARGS)
 	PreventCommandDuringRecovery("claim_tasks()");
 	read_call(fcinfo, &call);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	keep_memory();
+	/* payloads as large as they are, not rounded up to a power of two */
 	call.context =
-		AllocSetContextCreate(CurrentMemoryContext, "eduai claimed", ALLOCSET_DEFAULT_SIZES);
+		GenerationContextCreate(CurrentMemoryContext, "eduai claimed", ALLOCSET_DEFAULT_SIZES);
 	call.claimed = palloc(sizeof(ClaimedTask) * call.order.most);
 	look_or_wait(&call);
 	now = eduai_core_now();

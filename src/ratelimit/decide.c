@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "core/compat.h"
 #include "core/pause.h"
 #include "ratelimit/adaptive.h"
 #include "ratelimit/decide.h"

@@ -87,7 +87,8 @@ eduai_ratelimit_factor_init(void)
 static int
 find(const char *tenant, const char *tier, const char *type)
 {
-	for (int i = 0; i < PLACES; i++)
+	/* they are taken in their order, and kept */
+	for (int i = 0; i < PLACES && OidIsValid(shared->places[i].database); i++)
 	{
 		const FactorPlace *p = &shared->places[i];
 
@@ -176,6 +177,25 @@ eduai_ratelimit_factor_report(int place, bool ok, int64 latency_us)
 	turn(&shared->places[place], eduai_ratelimit_now_us());
 	eduai_ratelimit_adaptive_report(&shared->places[place].adaptive, ok, latency_us);
 	LWLockRelease(&lock->lock);
+}
+
+void
+eduai_ratelimit_factor_outcome(const char *tenant, const char *tier, const char *type, bool ok)
+{
+	int place;
+
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&lock->lock, LW_SHARED);
+	place = find(tenant, tier, type);
+	if (place < 0)
+		place = find(tenant, tier, "*");
+	if (place < 0)
+		place = find("", tier, type);
+	if (place < 0)
+		place = find("", tier, "*");
+	LWLockRelease(&lock->lock);
+	eduai_ratelimit_factor_report(place, ok, -1);
 }
 
 int64

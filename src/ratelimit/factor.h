@@ -22,6 +22,15 @@ extern double eduai_ratelimit_factor(int place);
 /* An outcome for the tier of that place; latency_us < 0: unknown. */
 extern void eduai_ratelimit_factor_report(int place, bool ok, int64 latency_us);
 
+/*
+ * The same for the tier of that name by which the tenant's calls of the type
+ * are limited: its own or the common one, of the type or "*".  Nothing where
+ * there is none, where it is not adaptive, or where no session of the server
+ * has used the limiter since the tier was defined.
+ */
+extern void
+eduai_ratelimit_factor_outcome(const char *tenant, const char *tier, const char *type, bool ok);
+
 /* How many tiers have found no place since the start. */
 extern int64 eduai_ratelimit_factor_refused(void);
 

@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "core/compat.h"
 #include "core/errors.h"
 #include "core/shmem.h"
 #include "core/tenant.h"
@@ -63,13 +64,13 @@ cost_argument(FunctionCallInfo fcinfo, int n)
 static void
 ask(FunctionCallInfo fcinfo, RateQuestion *q, int type_argument, int32 cost)
 {
-	char *tenant;
+	const char *tenant;
 
 	eduai_core_require_preload("the rate limiter");
 	check_argument(fcinfo, 0, "key");
 	check_argument(fcinfo, 1, "tier");
 	check_argument(fcinfo, type_argument, "request_type");
-	tenant = eduai_core_tenant();
+	tenant = eduai_core_tenant_here();
 	eduai_ratelimit_tiers_fresh();
 	eduai_ratelimit_ask(q, tenant, PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1),
 						PG_GETARG_TEXT_PP(type_argument), cost);

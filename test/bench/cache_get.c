@@ -7,11 +7,15 @@
  *   GET         Redis, without persistence, one command at a time;
  *   cache_get   SELECT eduai.cache_get($1), prepared;
  *   SELECT      SELECT $1::text, prepared, of 512 bytes: what a round trip costs;
+ *   jsonb       a jsonb of 512 bytes that the statement holds, prepared: what
+ *               any jsonb costs, of which writing it as text is most;
  *   MGET        of 100 keys, and SELECT key, value FROM eduai.cache_mget($1);
+ *   table       the same 100 rows from a table;
  *   SET         and SELECT eduai.cache_set($1, $2).
  * What a client does with the answer is the same on all sides: it reads it to
- * its end.  All cells of a round run one after the other, in the opposite order
- * in every second round; ratios are of the same round.
+ * its end.  Redis is spoken to by hand, so PostgreSQL is, too (wire.h); the
+ * first ones once more by libpq.  All cells of a round run one after the other,
+ * in the opposite order in every second round; ratios are of the same round.
  *
  * Then what a call costs inside a statement, of the backend's processor time:
  * a million calls beside the same statement without them.
@@ -21,6 +25,7 @@
  */
 #include "bench.h"
 #include "load.h"
+#include "wire.h"
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -203,13 +208,40 @@ step_redis_mget(LoadClient *client)
 /* ---- PostgreSQL ---- */
 
 static void
-open_pg(LoadClient *client)
+open_libpq(LoadClient *client)
 {
 	prepare(client->db, "statement", load_arg());
 }
 
+static void
+open_pg(LoadClient *client)
+{
+	prepare(client->db, "statement", load_arg());
+	client->state = open_wire(client->db, "statement");
+}
+
 static int
 step_get(LoadClient *client)
+{
+	char key[32];
+
+	key_name(key, next_random(&client->random));
+	if (call_wire(client->state, 1, (const char *const[]){key}) != 1 ||
+		wire_length(client->state, 0) != VALUE)
+		fail("the cache has no value");
+	return 1;
+}
+
+static int
+step_select(LoadClient *client)
+{
+	if (call_wire(client->state, 1, (const char *const[]){value_text}) != 1)
+		fail("no answer");
+	return 1;
+}
+
+static int
+step_get_libpq(LoadClient *client)
 {
 	char key[32];
 	PGresult *result;
@@ -223,7 +255,7 @@ step_get(LoadClient *client)
 }
 
 static int
-step_select(LoadClient *client)
+step_select_libpq(LoadClient *client)
 {
 	PQclear(execute(client->db, "statement", 1, (const char *const[]){value_text}));
 	return 1;
@@ -235,7 +267,7 @@ step_set(LoadClient *client)
 	char key[32];
 
 	key_name(key, next_random(&client->random));
-	PQclear(execute(client->db, "statement", 2, (const char *const[]){key, value_text}));
+	(void) call_wire(client->state, 2, (const char *const[]){key, value_text});
 	return 1;
 }
 
@@ -244,7 +276,6 @@ step_mget(LoadClient *client)
 {
 	char keys[AT_ONCE * 16 + 8] = "{";
 	size_t at = 1;
-	PGresult *result;
 
 	for (int i = 0; i < AT_ONCE; i++)
 	{
@@ -254,10 +285,9 @@ step_mget(LoadClient *client)
 		at += sprintf(keys + at, "%s%s", i > 0 ? "," : "", key);
 	}
 	strcpy(keys + at, "}");
-	result = execute(client->db, "statement", 1, (const char *const[]){keys});
-	if (PQntuples(result) != AT_ONCE || PQgetlength(result, AT_ONCE - 1, 1) != VALUE)
+	if (call_wire(client->state, 1, (const char *const[]){keys}) != AT_ONCE ||
+		wire_length(client->state, 1) != VALUE)
 		fail("the cache has no values");
-	PQclear(result);
 	return 1;
 }
 
@@ -285,10 +315,14 @@ enum
 	GET,
 	CACHE_GET,
 	SELECT,
+	JSONB,
 	MGET,
 	CACHE_MGET,
+	TABLE,
 	SET,
 	CACHE_SET,
+	CACHE_GET_LIBPQ,
+	SELECT_LIBPQ,
 	CALLS_GET,
 	CALLS_NONE,
 	CELLS
@@ -304,6 +338,12 @@ static Cell cells[CELLS] = {
 				CLIENTS,
 				false,
 				"SELECT $1::text"},
+	[JSONB] = {{.open = open_pg,
+				.step = step_get,
+				.arg = "SELECT to_jsonb(repeat('x', 510)) WHERE $1::text IS NOT NULL"},
+			   CLIENTS,
+			   false,
+			   "a constant jsonb"},
 	[MGET] = {{.open = open_redis, .step = step_redis_mget}, CLIENTS, true, "Redis MGET of 100"},
 	[CACHE_MGET] = {{.open = open_pg,
 					 .step = step_mget,
@@ -316,15 +356,31 @@ static Cell cells[CELLS] = {
 				   CLIENTS,
 				   false,
 				   "cache_set"},
+	[TABLE] = {{.open = open_pg,
+				.step = step_mget,
+				.arg = "SELECT key, value FROM bench_cache_jsonb WHERE $1::text[] IS NOT NULL"},
+			   CLIENTS,
+			   false,
+			   "the same 100 rows of a table"},
+	[CACHE_GET_LIBPQ] = {{.open = open_libpq,
+						  .step = step_get_libpq,
+						  .arg = "SELECT eduai.cache_get($1)"},
+						 CLIENTS,
+						 false,
+						 "cache_get by libpq"},
+	[SELECT_LIBPQ] = {{.open = open_libpq, .step = step_select_libpq, .arg = "SELECT $1::text"},
+					  CLIENTS,
+					  false,
+					  "SELECT $1::text by libpq"},
 	[CALLS_GET] =
-		{{.open = open_pg,
+		{{.open = open_libpq,
 		  .step = step_calls,
 		  .arg = "SELECT count(eduai.cache_get('key:000042')) FROM generate_series(1, " CALLS_TEXT
 				 ") i"},
 		 1,
 		 false,
 		 "a call of cache_get in a statement"},
-	[CALLS_NONE] = {{.open = open_pg,
+	[CALLS_NONE] = {{.open = open_libpq,
 					 .step = step_calls,
 					 .arg = "SELECT count(i) FROM generate_series(1, " CALLS_TEXT ") i"},
 					1,
@@ -349,6 +405,11 @@ fill(PGconn *db)
 	if (PQresultStatus(result) != PGRES_TUPLES_OK || atoi(PQgetvalue(result, 0, 0)) != KEYS)
 		fail("could not fill the cache: %s", PQerrorMessage(db));
 	PQclear(result);
+	run(db, "DROP TABLE IF EXISTS bench_cache_jsonb");
+	run(db,
+		"CREATE TABLE bench_cache_jsonb AS SELECT 'key:' || lpad(i::text, 6, '0') AS key,"
+		" eduai.cache_get('key:' || lpad(i::text, 6, '0')) AS value FROM generate_series(0, 99) i");
+	run(db, "VACUUM ANALYZE bench_cache_jsonb");
 	if (redis_pid != 0)
 	{
 		LoadClient client = {.state = connect_redis()};
@@ -386,7 +447,7 @@ print_ratio(const char *what, int a, int b)
 {
 	Series ratio;
 
-	if (cells[a].redis || (cells[b].redis && redis_pid == 0))
+	if (cells[b].redis && redis_pid == 0)
 		return;
 	ratio = quotient(what, &cells[a].per_second, &cells[b].per_second);
 	print_series(&ratio);
@@ -429,11 +490,18 @@ main(void)
 				print_series(&cells[i].cpu_us);
 		}
 	print_ratio("cache_get / Redis GET", CACHE_GET, GET);
+	print_ratio("SELECT $1::text / Redis GET", SELECT, GET);
+	print_ratio("a constant jsonb / Redis GET", JSONB, GET);
 	print_ratio("cache_get / SELECT $1::text", CACHE_GET, SELECT);
+	print_ratio("cache_get / a constant jsonb", CACHE_GET, JSONB);
+	print_ratio("cache_get / SELECT $1::text, by libpq", CACHE_GET_LIBPQ, SELECT_LIBPQ);
 	print_ratio("cache_mget / Redis MGET", CACHE_MGET, MGET);
+	print_ratio("100 rows of a table / Redis MGET", TABLE, MGET);
+	print_ratio("cache_mget / 100 rows of a table", CACHE_MGET, TABLE);
 	print_ratio("cache_set / Redis SET", CACHE_SET, SET);
 	print_series(&difference);
 	run(db, "SELECT eduai.cache_clear()");
+	run(db, "DROP TABLE bench_cache_jsonb");
 	PQfinish(db);
 	if (redis_pid != 0)
 	{

@@ -7,7 +7,9 @@
  * clients enqueue batches; from the first enqueue to the last result committed.
  * Processor time is the dispatcher's own (/proc): on a machine with other work
  * it says more than the rate, and 1 s over it is the rate that one dispatcher
- * cannot exceed.
+ * cannot exceed. Beside it stand the simulator's and the whole machine's, clients,
+ * sessions, WAL writer and simulator included: what all cores together cannot
+ * exceed. That one is right on a machine without other work only.
  *
  * Added latency, an idle dispatcher, each sample in turn: the call alone, by
  * this program's libcurl; a committed INSERT of the payload; the task, from
@@ -16,13 +18,15 @@
  * One slow call: the same samples while a call of 60 s is in flight, which it
  * still is afterwards.
  *
- * Memory: the dispatcher's own resident memory after a warm-up and after MEMORY_TASKS
+ * Memory: the dispatcher's own resident memory (RssAnon), and its share of all that it
+ * has mapped (Pss), after a warm-up and after MEMORY_TASKS
  * more, a line for each tenth of them (60,000; MEMORY_TASKS=1000000 ROUNDS=1
  * TASKS=2000 SAMPLES=20 for the whole promise: about 200 s on a quiet machine).
  */
 #include "bench.h"
 #include "simulator.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +39,7 @@
 #define MEMORY_ROUND 20000
 
 #define Max(x, y) ((x) > (y) ? (x) : (y))
+#define Min(x, y) ((x) < (y) ? (x) : (y))
 
 static PGconn *db;
 
@@ -101,23 +106,58 @@ processor_s(int pid)
 	return (double) (user + kernel) / sysconf(_SC_CLK_TCK);
 }
 
+/* All processes on all cores. */
+static double
+machine_s(void)
+{
+	unsigned long user = 0, nice = 0, kernel = 0, idle = 0, wait = 0, irq = 0, softirq = 0;
+	FILE *f = fopen("/proc/stat", "r");
+
+	if (f == NULL || fscanf(f, "cpu %lu %lu %lu %lu %lu %lu %lu", &user, &nice, &kernel, &idle,
+							&wait, &irq, &softirq) != 7)
+		fail("cannot read /proc/stat");
+	fclose(f);
+	return (double) (user + nice + kernel + irq + softirq) / sysconf(_SC_CLK_TCK);
+}
+
+/* A line of a file of /proc, "NAME: N kB"; -1: none. */
+static long
+kb_of(int pid, const char *file, const char *name)
+{
+	char path[64];
+	char line[256];
+	size_t length = strlen(name);
+	long kb = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	f = fopen(path, "r");
+	while (f != NULL && kb < 0 && fgets(line, sizeof(line), f) != NULL)
+		if (strncmp(line, name, length) == 0 && line[length] == ':')
+			kb = atol(line + length + 1);
+	if (f != NULL)
+		fclose(f);
+	return kb;
+}
+
 /* Its own memory: shared memory counts to a process as far as it has touched it. */
 static long
 own_kb(int pid)
 {
-	char path[64];
-	char line[256];
-	long kb = -1;
-	FILE *f;
+	long kb = kb_of(pid, "status", "RssAnon");
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	f = fopen(path, "r");
-	if (f == NULL)
-		fail("cannot read %s", path);
-	while (kb < 0 && fgets(line, sizeof(line), f) != NULL)
-		(void) sscanf(line, "RssAnon: %ld", &kb);
-	fclose(f);
+	if (kb < 0)
+		fail("cannot read the memory of process %d", pid);
 	return kb;
+}
+
+/* The program that listens where SIMULATOR_URL says, which this one did not start. */
+static int
+simulator(void)
+{
+	const char *pid = getenv("SIMULATOR_PID");
+
+	return pid != NULL ? atoi(pid) : 0;
 }
 
 /* ---- throughput ---- */
@@ -152,12 +192,29 @@ await_all(void)
 	}
 }
 
-/* Tasks a second; *cost_us: the dispatcher's processor time for each. */
+/* Processor time for each task, in microseconds. */
+typedef struct Cost
+{
+	double dispatcher;
+	double simulator;
+	double machine;
+} Cost;
+
+static Cost
+spent(int pid)
+{
+	return (Cost){.dispatcher = processor_s(pid),
+				  .simulator = simulator() > 0 ? processor_s(simulator()) : 0,
+				  .machine = machine_s()};
+}
+
+/* Tasks a second. */
 static double
-one_round(const char *model, int n, double *cost_us)
+one_round(const char *model, int n, Cost *cost)
 {
 	int pid = dispatcher();
-	double before = processor_s(pid);
+	Cost before = spent(pid);
+	Cost after;
 	int64_t start = wall_us();
 	int64_t end;
 
@@ -168,19 +225,42 @@ one_round(const char *model, int n, double *cost_us)
 		wait(NULL);
 	await_all();
 	end = wall_us();
-	*cost_us = (processor_s(pid) - before) * 1e6 / n;
+	after = spent(pid);
+	cost->dispatcher = (after.dispatcher - before.dispatcher) * 1e6 / n;
+	cost->simulator = (after.simulator - before.simulator) * 1e6 / n;
+	cost->machine = (after.machine - before.machine) * 1e6 / n;
 	return n / ((end - start) / 1e6);
 }
 
+static double
+median_of(const Cost *costs, size_t offset, int n)
+{
+	double *values = malloc(sizeof(double) * n);
+	double middle;
+
+	for (int i = 0; i < n; i++)
+		memcpy(&values[i], (const char *) &costs[i] + offset, sizeof(double));
+	middle = median(values, n);
+	free(values);
+	return middle;
+}
+
 static void
-report_rounds(const char *what, double *rates, double *costs, int n)
+report_rounds(const char *what, double *rates, const Cost *costs, int n)
 {
 	double slowest = percentile(rates, n, 0);
 	double fastest = percentile(rates, n, 1);
-	double cost = median(costs, n);
+	double own = median_of(costs, offsetof(Cost, dispatcher), n);
+	double all = median_of(costs, offsetof(Cost, machine), n);
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
 	printf("  %-10s %6.0f tasks/s (%.0f to %.0f), dispatcher %4.0f us a task: at most %6.0f /s\n",
-		   what, median(rates, n), slowest, fastest, cost, 1e6 / cost);
+		   what, median(rates, n), slowest, fastest, own, 1e6 / own);
+	printf("  %-10s whole machine %4.0f us a task: at most %6.0f /s on %ld cores", "", all,
+		   cores * 1e6 / all, cores);
+	if (simulator() > 0)
+		printf("; simulator %.0f us", median_of(costs, offsetof(Cost, simulator), n));
+	printf("\n");
 }
 
 static void
@@ -188,13 +268,13 @@ measure_throughput(int rounds, int n)
 {
 	static const char *const models[] = {"whole", "streamed"};
 	double *rates[2];
-	double *costs[2];
-	double ignored;
+	Cost *costs[2];
+	Cost ignored;
 
 	for (int m = 0; m < 2; m++)
 	{
 		rates[m] = malloc(sizeof(double) * rounds);
-		costs[m] = malloc(sizeof(double) * rounds);
+		costs[m] = malloc(sizeof(Cost) * rounds);
 		(void) one_round(models[m], BATCH * 2, &ignored);
 	}
 	for (int i = 0; i < rounds; i++)
@@ -311,27 +391,29 @@ static void
 measure_memory(int n)
 {
 	int pid = dispatcher();
-	double ignored;
+	int tenth = Max(n / 10 / BATCH / 2 * BATCH * 2, BATCH * 2);
+	Cost ignored;
 	long before;
-	long after;
 
 	for (int i = 0; i < 2; i++)
 		(void) one_round(i == 0 ? "whole" : "streamed", 5000, &ignored);
 	before = own_kb(pid);
-	printf("\nmemory of the dispatcher after a warm-up: %ld kB\n", before);
+	printf("\nmemory of the dispatcher after a warm-up: %ld kB of its own, %ld kB of all (Pss)\n",
+		   before, kb_of(pid, "smaps_rollup", "Pss"));
+	/* a leak goes on as it began; caches fill up */
 	for (int done = 0; done < n;)
 	{
-		(void) one_round(done / MEMORY_ROUND % 2 == 0 ? "whole" : "streamed", MEMORY_ROUND,
-						 &ignored);
-		done += MEMORY_ROUND;
-		/* a leak goes on as it began; caches fill up */
-		if (done % Max(n / 10 / MEMORY_ROUND * MEMORY_ROUND, MEMORY_ROUND) == 0)
-			printf("  after %d more tasks: %+ld kB\n", done, own_kb(pid) - before);
+		int share = Min(MEMORY_ROUND, tenth - done % tenth);
+
+		(void) one_round(done / MEMORY_ROUND % 2 == 0 ? "whole" : "streamed", share, &ignored);
+		done += share;
+		if (done % tenth == 0)
+			printf("  after %d more tasks: %+ld kB of its own, %ld kB of all\n", done,
+				   own_kb(pid) - before, kb_of(pid, "smaps_rollup", "Pss"));
 	}
-	after = own_kb(pid);
 	if (pid != dispatcher())
 		fail("the dispatcher was restarted");
-	printf("  in all: %+ld kB, %ld kB\n", after - before, after);
+	printf("  in all: %+ld kB of its own, %ld kB\n", own_kb(pid) - before, own_kb(pid));
 }
 
 int

@@ -2,13 +2,15 @@
  * privacy_anonymise.c: what anonymising costs, and what writers notice of it.
  *
  * EVENTS old events are loaded (append_batch, occurred_at three years ago) and
- * compacted.  Then WRITERS connections append, an event a transaction, each at
- * most RATE a second: SECONDS alone, then while anonymise_events() does all of
- * it, then alone again.  Printed: events anonymised a second; the writers'
- * longest stall, and the median of their appends in each tenth of a second,
- * beside the two quiet times.  The names are counted: one for each learner.
+ * compacted meanwhile.  Then WRITERS connections append, an event a transaction,
+ * each at most RATE a second (0: as fast as they can): SECONDS alone, then while
+ * anonymise_events() does all of it, then alone again.  Printed: events
+ * anonymised a second; the writers' longest stall, and the median of their
+ * appends in each tenth of a second, beside the mean of the two times alone.
+ * Afterwards all is read: a name for each learner, and what each skill has.
  *
  *   EVENTS=5000000  LEARNERS=100000  WRITERS=2  RATE=200  SECONDS=20
+ *   SHARE=20        eduai.maintenance_share; 100: the job never rests
  */
 #include "bench.h"
 
@@ -56,11 +58,12 @@ write_on(void *arg)
 	while (!stopping)
 	{
 		char sql[256];
-		int64_t due = began + n++ * 1000000 / rate;
+		int64_t due = rate > 0 ? began + n * 1000000 / rate : 0;
 		int64_t now = wall_us();
 		int64_t took;
 		int64_t slot;
 
+		n++;
 		if (due > now)
 			usleep((useconds_t) (due - now));
 		snprintf(sql, sizeof(sql),
@@ -76,7 +79,7 @@ write_on(void *arg)
 		if (took > w->worst_us)
 			w->worst_us = took;
 		/* who was held up does not catch up: that would hide it in the rate */
-		if (now - due > 1000000 / rate)
+		if (rate > 0 && now - due > 1000000 / rate)
 		{
 			began = now;
 			n = 0;
@@ -132,10 +135,31 @@ quiet(Phase *phase)
 	stop_writers(phase);
 }
 
+/* ---- loading ---- */
+
+#define BATCH   16384
+#define BATCHES 8 /* of a segment */
+
+static void *
+compact(void *arg)
+{
+	PGconn *db = connect_db();
+
+	(void) arg;
+	run(db, "SELECT eduai.compact_events('0 s')");
+	PQfinish(db);
+	return NULL;
+}
+
+/* A segment is compacted while the next one is appended. */
 static void
 load(PGconn *db, int events, int learners)
 {
-	for (int done = 0; done < events; done += 20000)
+	pthread_t thread;
+	bool compacting = false;
+	int batches = 0;
+
+	for (int done = 0; done < events; done += BATCH)
 	{
 		char sql[1024];
 
@@ -147,11 +171,54 @@ load(PGconn *db, int events, int learners)
 			" 'score', i %% 11 / 10.0, 'answer', 'said ' || i, 'time_spent', i %% 300)),"
 			" array_agg('p' || i %% %d), NULL, NULL,"
 			" array_agg(now() - interval '3 years' + i * interval '1 second'))"
-			" FROM generate_series(%d, %d) i",
-			learners, learners, done, done + 19999);
+			" FROM generate_series(%d, least(%d, %d) - 1) i",
+			learners, learners, done, done + BATCH, events);
 		run(db, sql);
+		if (++batches % BATCHES != 0)
+			continue;
+		if (compacting)
+			pthread_join(thread, NULL);
+		compacting = pthread_create(&thread, NULL, compact, NULL) == 0;
 	}
-	run(db, "SELECT eduai.compact_events('0 s')");
+	if (compacting)
+		pthread_join(thread, NULL);
+	(void) compact(NULL);
+}
+
+/* ---- what became of it ---- */
+
+static void
+expect(PGconn *db, const char *sql, int64_t wanted, const char *what)
+{
+	int64_t got = ask_int(db, sql);
+
+	if (got != wanted)
+		fail("%s: %lld, not %lld", what, (long long) got, (long long) wanted);
+}
+
+static void
+check(PGconn *db, int events, int learners)
+{
+	int skills = events < 60 ? events : 60;
+
+	run(db, "CREATE TEMP TABLE seen (name text, skill text, n bigint, correct bigint)");
+	run(db, "DO $$ DECLARE p bigint := 0; last bigint; BEGIN LOOP"
+			" CREATE TEMP TABLE page ON COMMIT DROP AS SELECT * FROM eduai.read_all(p, 10000);"
+			" SELECT max(position) INTO last FROM page; EXIT WHEN last IS NULL; p := last;"
+			" INSERT INTO seen SELECT user_id, data->>'skill', count(*),"
+			" count(*) FILTER (WHERE (data->>'correct')::boolean) FROM page"
+			" WHERE user_id LIKE 'anon-%' GROUP BY 1, 2; DROP TABLE page; END LOOP; END $$");
+	expect(db, "SELECT sum(n)::bigint FROM seen", events, "events with a new name");
+	expect(db, "SELECT count(DISTINCT name) FROM seen", events < learners ? events : learners,
+		   "names");
+	expect(db, "SELECT count(DISTINCT skill) FROM seen", skills, "skills");
+	expect(db, "SELECT sum(correct)::bigint FROM seen", (events + 2) / 3, "correct answers");
+	if (events % 60 == 0)
+		expect(db,
+			   "SELECT count(*) FROM (SELECT sum(n) AS n FROM seen GROUP BY skill) s"
+			   " WHERE n <> (SELECT sum(n) / 60 FROM seen)",
+			   0, "skills with another number of answers");
+	printf("read again: %d events, a name for each learner, each skill as it was\n", events);
 }
 
 int
@@ -165,15 +232,26 @@ main(void)
 	Phase after = {.name = "after"};
 	const Phase *all[] = {&before, &during, &after};
 	int64_t changed;
+	int64_t began;
+	char sql[100];
 
 	nwriters = env_int("WRITERS", 2);
 	rate = env_int("RATE", 200);
-	if (nwriters < 1 || nwriters > MAX_WRITERS || rate < 1)
-		fail("WRITERS is 1 to %d, RATE at least 1", MAX_WRITERS);
-	printf("%d events of %d learners; %d writers, %d appends a second each\n", events, learners,
-		   nwriters, rate);
+	if (nwriters < 1 || nwriters > MAX_WRITERS || rate < 0)
+		fail("WRITERS is 1 to %d, RATE at least 0", MAX_WRITERS);
+	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eduai.maintenance_share = %d",
+			 env_int("SHARE", 20));
+	run(db, sql);
+	run(db, "SELECT pg_reload_conf()");
+	printf("%d events of %d learners; %d writers, %d appends a second each at most (0: any);"
+		   " maintenance_share %d\n",
+		   events, learners, nwriters, rate, env_int("SHARE", 20));
 	fflush(stdout);
+	began = wall_us();
 	load(db, events, learners);
+	run(db, "CHECKPOINT");
+	printf("loaded and compacted in %.0f s\n", (double) (wall_us() - began) / 1e6);
+	fflush(stdout);
 	quiet(&before);
 	start_writers();
 	changed = ask_int(db, "SELECT eduai.anonymise_events('2 years')");
@@ -186,7 +264,12 @@ main(void)
 	for (int i = 0; i < 3; i++)
 		printf("%-8s median %.0f appends/s, longest %.1f ms (%.1f s)\n", all[i]->name,
 			   all[i]->per_s, all[i]->worst_ms, all[i]->seconds);
-	printf("median rate during, of before: %.2f\n", during.per_s / before.per_s);
+	printf("median rate during, of the mean of before and after: %.2f\n",
+		   2 * during.per_s / (before.per_s + after.per_s));
+	fflush(stdout);
+	check(db, events, learners);
+	run(db, "ALTER SYSTEM RESET eduai.maintenance_share");
+	run(db, "SELECT pg_reload_conf()");
 	PQfinish(db);
 	return 0;
 }

@@ -2,23 +2,33 @@
  * privacy_erase.c: erasing a learner of many events while others write.
  *
  * EVENTS (1,000,000) events of one learner: nine tenths in the learner's own
- * stream, the rest spread over 100 streams of classes; half of all compacted,
- * half hot, beside as many events of others. WRITERS (2) sessions append single
- * events of other learners, each its own transaction, all the time: for SECONDS
- * (10) before the erasure, which is what it is compared with, until it is
- * complete, and for SECONDS after. Told are
+ * stream, the rest spread over 100 streams of classes, which others write to as
+ * well; half of all compacted, half hot, beside as many events of others.  The
+ * server has a key store.  WRITERS (2) sessions append single events of other
+ * learners, each its own transaction, all the time.  A round has these phases:
+ *
+ *   warm     SECONDS (10): not counted.
+ *   floor    FLOOR (60) seconds in which nobody is erased: what the machine, the
+ *            writers' own traces (vacuum) and the clock do to the rate.
+ *   before   SECONDS.
+ *   during   from erase_user to the end of the erasure.
+ *   after    SECONDS.
+ *
+ * Told of each is the rate, the median of the appends in each tenth of a second;
+ * the longest that one append took; the processor time of the writers' backends
+ * for an append, and in seconds that of the keeper, the projector, autovacuum and
+ * of everything else of the server; and WAL.  Told of the erasure is
  *
  *   erase_user  how long the call took;
- *   key         from the intent to the destruction of the learner's key, where
- *               the server has a key store;
+ *   key         from the intent to the destruction of the learner's key;
  *   complete    from the intent to the end of the erasure;
- *   rate        median of the appends in each tenth of a second, before, during
- *               and after; the ratio of during to before;
- *   stall       the longest that one append took, before and during.
+ *   ratio       the rate during the erasure to that before, beside that of the
+ *               floor's second half to its first.
  *
  * ERASURES (3) learners are erased one after the other: medians and spread.
  */
 #include "bench.h"
+#include "server_cpu.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -29,6 +39,8 @@
 #define WINDOW_US   100000
 #define MAX_WINDOWS 100000
 #define MAX_WRITERS 32
+/* of nobody: the bench's master key */
+#define MASTER_KEY "bench AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 typedef struct Writer
 {
@@ -38,14 +50,29 @@ typedef struct Writer
 	int64_t longest_us; /* since it was last reset */
 } Writer;
 
+/* What a moment shows; phases are told by differences. */
+typedef struct Moment
+{
+	int64_t at_us;
+	int64_t appends;
+	double keeper;
+	double projector;
+	double vacuum;
+	double writers;
+	double all;
+	int64_t wal;
+} Moment;
+
 static PGconn *db;
 static int events;
 static int seconds;
 static int writers;
 static Writer all[MAX_WRITERS];
 static int windows[MAX_WINDOWS]; /* appends in each */
+static int64_t appends = 0;
 static int64_t started_us;
 static volatile int stopping = 0;
+static char store[200];
 
 static void *
 write_on(void *arg)
@@ -72,6 +99,7 @@ write_on(void *arg)
 			w->longest_us = end - begin;
 		if ((end - started_us) / WINDOW_US < MAX_WINDOWS)
 			__sync_fetch_and_add(&windows[(end - started_us) / WINDOW_US], 1);
+		__sync_fetch_and_add(&appends, 1);
 	}
 	return NULL;
 }
@@ -107,74 +135,200 @@ rate(int64_t from_us, int64_t to_us)
 	return result;
 }
 
+/* ---- set up ---- */
+
+static void
+set_up(void)
+{
+	char sql[400];
+
+	snprintf(store, sizeof(store), "/tmp/eduai-bench-%d.store", (int) getpid());
+	run(db, "ALTER SYSTEM SET eduai.master_key_command = 'echo " MASTER_KEY "'");
+	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eduai.key_store = '%s'", store);
+	run(db, sql);
+	run(db, "SELECT pg_reload_conf()");
+	do
+	{
+		PQfinish(db);
+		usleep(10000);
+		db = connect_db();
+	} while (strcmp(ask(db, "SHOW eduai.key_store"), store) != 0);
+	run(db, "SELECT eduai.create_key_store()");
+	run(db, "SELECT eduai.register_event_type('said', '{words}')");
+}
+
+/* The key store goes with the bench, by the server's hand that made it. */
+static void
+clean_up(void)
+{
+	char sql[300];
+
+	run(db, "ALTER SYSTEM RESET eduai.key_store");
+	run(db, "ALTER SYSTEM RESET eduai.master_key_command");
+	run(db, "SELECT pg_reload_conf()");
+	snprintf(sql, sizeof(sql), "COPY (SELECT 1) TO PROGRAM 'rm -f %s; cat > /dev/null'", store);
+	run(db, sql);
+}
+
 static void
 fill(int learner)
 {
-	char sql[1000];
+	char sql[1200];
 
 	for (int part = 0; part < 2; part++)
 	{
 		for (int done = 0; done < events / 2; done += 10000)
 		{
-			snprintf(sql, sizeof(sql),
-					 "SELECT eduai.append_batch(array_agg(CASE WHEN n %% 10 = 0 THEN 'class-' ||"
-					 " n %% 100 ELSE 'learner-big%d' END), array_agg('x'::text),"
-					 " array_agg('{\"exercise\": \"fractions\", \"correct\": true}'::jsonb),"
-					 " array_agg('big%d'::text)), eduai.append_batch(array_agg('learner-o' ||"
-					 " n %% 500), array_agg('x'::text),"
-					 " array_agg('{\"exercise\": \"fractions\", \"correct\": true}'::jsonb),"
-					 " array_agg('o' || n %% 500)) FROM generate_series(1, 10000) n",
-					 learner, learner);
+			snprintf(
+				sql, sizeof(sql),
+				"SELECT eduai.append_batch(array_agg(CASE WHEN n %% 10 = 0 THEN 'class-' ||"
+				" n / 10 %% 100 ELSE 'learner-big%d' END), array_agg('x'::text),"
+				" array_agg('{\"exercise\": \"fractions\", \"correct\": true}'::jsonb),"
+				" array_agg('big%d'::text)), eduai.append_batch(array_agg(CASE WHEN n %% 10 = 0"
+				" THEN 'class-' || n / 10 %% 100 ELSE 'learner-o' || n %% 500 END),"
+				" array_agg('x'::text),"
+				" array_agg('{\"exercise\": \"fractions\", \"correct\": true}'::jsonb),"
+				" array_agg('o' || n %% 500)) FROM generate_series(1, 10000) n",
+				learner, learner);
 			run(db, sql);
 		}
 		if (part == 0)
 			run(db, "SELECT eduai.compact_events('0')");
 	}
+	snprintf(sql, sizeof(sql),
+			 "SELECT eduai.publish_event('said', 'big%d', NULL, '{\"words\": \"mine\"}')", learner);
+	run(db, sql);
 	run(db, "VACUUM ANALYZE eduai.event");
 	run(db, "CHECKPOINT");
 }
 
-static void
-pause_seconds(void)
+/* ---- phases ---- */
+
+static Moment
+now(void)
 {
-	usleep((useconds_t) seconds * 1000000);
+	Moment m = {.at_us = wall_us(), .appends = appends};
+
+	server_cpu_sample();
+	m.keeper = server_cpu("eduai keeper");
+	m.projector = server_cpu("eduai projector");
+	m.vacuum = server_cpu("autovacuum worker");
+	for (int w = 0; w < writers; w++)
+		m.writers += server_cpu_of(PQbackendPID(all[w].db));
+	m.all = server_cpu("postgres");
+	m.wal = ask_int(db, "SELECT pg_current_wal_insert_lsn() - '0/0'");
+	return m;
 }
 
-/* Prints a line; the figures of one erasure. */
 static void
-erase(int learner, double *ratios, double *completes)
+pause_seconds(int seconds_long)
+{
+	for (int i = 0; i < seconds_long * 5; i++)
+	{
+		usleep(200000);
+		server_cpu_sample();
+	}
+}
+
+/* Prints what was between two moments; the rate. */
+static double
+phase(const char *name, const Moment *from, const Moment *to)
+{
+	double n = (double) (to->appends - from->appends);
+	double result = rate(from->at_us, to->at_us);
+
+	printf(
+		"%-7s %5.1f s  rate %6.0f/s  stall %4lld ms  writers %5.0f us and %5.0f B of WAL an "
+		"append; keeper %.2f s, projector %.2f s, autovacuum %.2f s, others %.2f s; WAL %.1f MB\n",
+		name, (double) (to->at_us - from->at_us) / 1e6, result, (long long) longest_ms(),
+		(to->writers - from->writers) * 1e6 / n, (double) (to->wal - from->wal) / n,
+		to->keeper - from->keeper, to->projector - from->projector, to->vacuum - from->vacuum,
+		to->all - from->all - (to->keeper - from->keeper) - (to->projector - from->projector) -
+			(to->vacuum - from->vacuum) - (to->writers - from->writers),
+		(double) (to->wal - from->wal) / 1e6);
+	fflush(stdout);
+	return result;
+}
+
+/* The rate in the second half of the floor to that of the first. */
+static double
+floor_of(int floor_seconds)
+{
+	Moment begin = now();
+	Moment half;
+	Moment end;
+
+	pause_seconds(floor_seconds / 2);
+	half = now();
+	pause_seconds(floor_seconds - floor_seconds / 2);
+	end = now();
+	phase("floor", &begin, &end);
+	return rate(half.at_us, end.at_us) / rate(begin.at_us, half.at_us);
+}
+
+static void
+erase(int learner, double *ratio, double *complete)
 {
 	char sql[200];
-	int64_t before = wall_us();
-	int64_t begin;
-	int64_t end;
-	int64_t called;
-	int64_t stall_before;
-	int64_t stall;
+	double floor_ratio;
+	double called;
+	Moment m[4];
 
-	pause_seconds();
-	stall_before = longest_ms();
-	begin = wall_us();
+	pause_seconds(seconds);
+	longest_ms();
+	floor_ratio = floor_of(env_int("FLOOR", 60));
+	m[0] = now();
+	pause_seconds(seconds);
+	m[1] = now();
+	*ratio = phase("before", &m[0], &m[1]);
 	snprintf(sql, sizeof(sql), "SELECT eduai.erase_user('big%d')", learner);
+	m[1] = now();
 	run(db, sql);
-	called = wall_us() - begin;
+	called = (double) (wall_us() - m[1].at_us) / 1000;
 	while (ask_int(db, "SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL") > 0)
-		usleep(20000);
-	end = wall_us();
-	stall = longest_ms();
-	pause_seconds();
-	*ratios = rate(begin, end) / rate(before, begin);
-	*completes = (double) (end - begin) / 1e6;
+	{
+		usleep(100000);
+		server_cpu_sample();
+	}
+	m[2] = now();
+	*ratio = phase("during", &m[1], &m[2]) / *ratio;
+	pause_seconds(seconds);
+	m[3] = now();
+	phase("after", &m[2], &m[3]);
+	*complete = (double) (m[2].at_us - m[1].at_us) / 1e6;
 	printf(
-		"erase_user %.1f ms, key %s s, complete %.1f s, rate %.0f before, %.0f during (%.2f), %.0f "
-		"after, stall %lld ms before, %lld ms during\n",
-		(double) called / 1000,
+		"erase_user %.1f ms, key %s s, complete %.1f s, ratio %.2f (floor %.2f)\n", called,
 		ask(db,
 			"SELECT coalesce(round(extract(epoch FROM keys_destroyed_at - requested_at), 3)::text,"
-			" '(no store)') FROM eduai.erasure ORDER BY requested_at DESC LIMIT 1"),
-		*completes, rate(before, begin), rate(begin, end), *ratios, rate(end, wall_us()),
-		(long long) stall_before, (long long) stall);
+			" 'never') FROM eduai.erasure ORDER BY requested_at DESC LIMIT 1"),
+		*complete, *ratio, floor_ratio);
 	fflush(stdout);
+}
+
+static void
+start_writers(void)
+{
+	stopping = 0;
+	memset(windows, 0, sizeof(windows));
+	started_us = wall_us();
+	for (int w = 0; w < writers; w++)
+	{
+		all[w].number = w;
+		all[w].db = connect_db();
+		all[w].longest_us = 0;
+		pthread_create(&all[w].thread, NULL, write_on, &all[w]);
+	}
+}
+
+static void
+stop_writers(void)
+{
+	stopping = 1;
+	for (int w = 0; w < writers; w++)
+	{
+		pthread_join(all[w].thread, NULL);
+		PQfinish(all[w].db);
+	}
 }
 
 int
@@ -190,31 +344,20 @@ main(void)
 	if (writers > MAX_WRITERS)
 		fail("at most %d writers", MAX_WRITERS);
 	db = connect_db();
+	set_up();
 	printf("%s\n%d events of the learner, as many of others, half of all compacted; %d writers\n",
 		   ask(db, "SELECT version()"), events, writers);
 	for (int i = 0; i < erasures; i++)
 	{
 		fill(i);
-		stopping = 0;
-		memset(windows, 0, sizeof(windows));
-		started_us = wall_us();
-		for (int w = 0; w < writers; w++)
-		{
-			all[w].number = w;
-			all[w].db = connect_db();
-			all[w].longest_us = 0;
-			pthread_create(&all[w].thread, NULL, write_on, &all[w]);
-		}
+		start_writers();
+		server_cpu_open(db);
 		erase(i, &ratios[i], &completes[i]);
-		stopping = 1;
-		for (int w = 0; w < writers; w++)
-		{
-			pthread_join(all[w].thread, NULL);
-			PQfinish(all[w].db);
-		}
+		stop_writers();
 	}
 	printf("median of %d: rate %.2f of before (lowest %.2f), complete %.1f s (longest %.1f s)\n",
 		   erasures, median(ratios, erasures), percentile(ratios, erasures, 0),
 		   median(completes, erasures), percentile(completes, erasures, 1));
+	clean_up();
 	return 0;
 }

@@ -386,9 +386,10 @@ report(const char *when, double middle, double least, const Waits *waits, const 
 {
 	printf("    %-7s median %7.0f /s, least in a second %7.0f /s;  %d enqueues: p50 %.2f ms,"
 		   " p99 %.2f ms, longest %.1f ms;  plain INSERT: p50 %.2f ms, p99 %.2f ms, longest"
-		   " %.1f ms\n",
+		   " %.1f ms;  longest enqueue / longest INSERT %.2f\n",
 		   when, middle, least, waits->n, waits->p50_ms, waits->p99_ms, waits->longest_ms,
-		   floor->p50_ms, floor->p99_ms, floor->longest_ms);
+		   floor->p50_ms, floor->p99_ms, floor->longest_ms,
+		   floor->longest_ms > 0 ? waits->longest_ms / floor->longest_ms : 0);
 }
 
 enum

@@ -10,8 +10,10 @@ if ! "$format" --version | grep -q 'version 14\.'; then
 	exit 0
 fi
 
-bad=0
-while IFS= read -r file; do
-	"$format" --style="file:$style" "$file" | cmp -s - "$file" || { echo "$file: not formatted; run make format"; bad=1; }
-done < <(find src test -path test/lint -prune -o -name '*.[ch]' -print 2>/dev/null | sort)
-exit $bad
+mapfile -t files < <(find src test -path test/lint -prune -o -name '*.[ch]' -print 2>/dev/null | sort)
+[ ${#files[@]} -gt 0 ] || exit 0
+if wrong=$("$format" --style="file:$style" --dry-run --Werror "${files[@]}" 2>&1); then
+	exit 0
+fi
+sed -n 's/^\([^:]*\):[0-9]*:[0-9]*: error:.*/\1: not formatted; run make format/p' <<<"$wrong" | sort -u | grep . || printf '%s\n' "$wrong"
+exit 1

@@ -29,6 +29,7 @@ fi
 
 cd "$1"
 bad=0
+declare -A arrows_of
 fail() { echo "$*"; bad=1; }
 
 while IFS=: read -r file line include; do
@@ -38,13 +39,14 @@ while IFS=: read -r file line include; do
 	included=${included%%\"*}
 	case $included in
 		*/*) ;;
-		*) [ ! -e "$(dirname "$file")/$included" ] || fail "$file:$line: include \"$room/$included\" by its path from src/"; continue ;;
+		*) [ ! -e "${file%/*}/$included" ] || fail "$file:$line: include \"$room/$included\" by its path from src/"; continue ;;
 	esac
 	target=${included%%/*}
 	# PostgreSQL's own headers are quoted too.
 	[ -e "src/$included" ] || continue
 	[ "$target" != "$room" ] || continue
-	arrows=" $(allowed "$room" || true) "
+	[ -n "${arrows_of[$room]:-}" ] || arrows_of[$room]=" $(allowed "$room" || true) "
+	arrows=${arrows_of[$room]}
 	[[ $arrows == *" STATS "* && $included == "$target/stats.h" ]] && continue
 	[[ $arrows == *" $target "* ]] || fail "$file:$line: $room may not include \"$included\""
 done < <(grep -rnE --include='*.[ch]' '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' src || true)

@@ -152,6 +152,14 @@ SET timezone = 'Asia/Tokyo';
 SELECT asked('SELECT timestamptz ''2026-01-02 03:04:05+00'' AS t');
 SET timezone = 'UTC';
 SELECT asked('SELECT timestamptz ''2026-01-02 03:04:05+00'' AS t');
+-- and those that literals are read by: the statement is parsed anew
+SET datestyle = 'ISO, MDY';
+SELECT asked('SELECT ''01/02/2026''::date AS d, ''2026-01-01 00:00''::timestamptz = ''2026-01-01 00:00+00'' AS same');
+SET datestyle = 'ISO, DMY';
+SET timezone = 'Asia/Tokyo';
+SELECT asked('SELECT ''01/02/2026''::date AS d, ''2026-01-01 00:00''::timestamptz = ''2026-01-01 00:00+00'' AS same');
+RESET datestyle;
+SET timezone = 'UTC';
 SET app.class = 'a';
 SELECT asked('SELECT current_setting(''app.class'', true) AS c'), asked('SELECT current_setting(''app.class'', true) AS c');
 SET app.class = 'b';

@@ -18,7 +18,7 @@ FROM pg_extension WHERE extname = 'eduai';
 SELECT worker ->> 'worker', worker ->> 'state', field.key, jsonb_typeof(field.value)
 FROM jsonb_array_elements(eduai.health() -> 'workers') worker, jsonb_each(worker) field ORDER BY 1, 3;
 SELECT section, key, jsonb_typeof(value)
-FROM unnest(ARRAY['queue', 'gateway']) section, jsonb_each(eduai.health() -> section) ORDER BY 1, 2;
+FROM unnest(ARRAY['queue', 'gateway', 'cache', 'events']) section, jsonb_each(eduai.health() -> section) ORDER BY 1, 2;
 
 -- stopped workers are a critical problem, in both functions alike
 SELECT eduai.stop_workers();

@@ -6,15 +6,17 @@ CREATE ROLE regress_birds;
 GRANT eduai_app, eduai_worker, eduai_admin TO regress_birds;
 SELECT eduai.allow_tenant('regress_birds', 'canaries');
 
--- Columns of the extension's tables that may hold text.
+-- Columns of the extension's tables that may hold text: of all types but those that cannot.
 CREATE TEMP VIEW text_column AS
 SELECT c.relname || '.' || a.attname AS name, c.oid, c.relname, a.attname, a.atttypid::regtype AS type, a.attstattarget
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_type y ON y.oid = a.atttypid
+LEFT JOIN pg_type element ON element.oid = y.typelem AND y.typcategory = 'A'
 JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 WHERE c.relnamespace = 'eduai'::regnamespace AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
-	AND a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'name'::regtype, 'json'::regtype, 'jsonb'::regtype,
-		'bytea'::regtype, 'text[]'::regtype, 'name[]'::regtype);
+	AND coalesce(element.typcategory, y.typcategory) NOT IN ('N', 'B', 'D', 'T')
+	AND coalesce(element.oid, y.oid) NOT IN ('uuid'::regtype, 'tid'::regtype, 'xid8'::regtype, 'pg_lsn'::regtype, 'pg_snapshot'::regtype);
 
 CREATE TEMP TABLE exempt (name text PRIMARY KEY, reason text NOT NULL);
 INSERT INTO exempt

@@ -53,7 +53,6 @@ SELECT progress FROM eduai.get_task(:t);
 SELECT pg_temp.stands(:t, 'ready', 1, '{"total": 7}');
 SELECT progress FROM eduai.get_task(:t);
 SELECT pg_temp.stands(:t, 'running', 1, NULL);
-SELECT pg_temp.fails('SELECT eduai.shown_progress(''queue_output_2'', 1, ''running'', 1, NULL)');
 -- nothing new, unknown, null
 SELECT count(*) FROM eduai.task_output(:t, 3, '0 s');
 SELECT clock_timestamp() AS before \gset

@@ -12,22 +12,25 @@ use Time::HiRes qw(time);
 
 my $node = new_node(conf => {
 	'eduai.test_mode' => 'on',
-	'eduai.breaker_open' => '300ms',
+	'eduai.breaker_open' => '200ms',
 	'eduai.breaker_ramp' => '500ms',
-	'eduai.health_interval' => '300ms',
+	'eduai.health_interval' => '100ms',
+	# an instance that failed goes on getting its turn
+	'eduai.balancer' => 'round_robin',
 });
+my $session = EduaiSession->new($node);
 
 sub status
 {
 	my ($name, $columns) = @_;
-	return $node->safe_psql('postgres', "SELECT $columns FROM eduai.instance_status WHERE name = '$name'");
+	return $session->ask("SELECT $columns FROM eduai.instance_status WHERE name = '$name';");
 }
 
 sub act
 {
 	my ($name, $act, $outcome, $probe) = @_;
 	$outcome //= '{}';
-	return $node->safe_psql('postgres', "SELECT eduai.test_stand('$name', '$act', 0, '$outcome', ${\($probe ? 'true' : 'false')})");
+	return $session->ask("SELECT eduai.test_stand('$name', '$act', 0, '$outcome', ${\($probe ? 'true' : 'false')});");
 }
 
 my $failure = '{"verdict": "retry", "code": "http_503", "http_status": 503}';
@@ -66,16 +69,18 @@ $node->safe_psql('postgres', q{SELECT eduai.remove_instance('lone'); SELECT edua
 my @sims = (start_simulator(), start_simulator());
 add_fleet($node, $sims[0], provider => 'a');
 add_fleet($node, $sims[1], provider => 'b');
+# room for all that it enqueues: pools do not grow in a moment
+$node->safe_psql('postgres', q{SELECT eduai.configure_pool('chat', '{chat}', 50)});
 my $enqueued = 0;
 
 sub enqueue
 {
 	my ($n) = @_;
 	$enqueued += $n;
-	$node->safe_psql('postgres', qq{SELECT eduai.enqueue('chat', '{"prompt": "hello"}') FROM generate_series(1, $n)});
+	$session->ask(qq{SELECT count(eduai.enqueue('chat', '{"prompt": "hello"}')) FROM generate_series(1, $n);});
 }
 
-sub completed { return $node->safe_psql('postgres', q{SELECT count(*) FROM eduai.task WHERE state = 'completed'}) }
+sub completed { return $session->ask(q{SELECT count(*) FROM eduai.task WHERE state = 'completed';}) }
 sub wait_completed { wait_until(sub { completed() == $enqueued }, 60, shift) }
 sub answers { return sim_stats(shift)->{by_status}{200} // 0 }
 
@@ -110,54 +115,57 @@ sim_default($_, 'sim-chat', 'latency=60000') for @sims;
 enqueue(10);
 my $running = q{SELECT count(*) FROM eduai.task WHERE state = 'running'};
 my $flying = q{SELECT sum(in_flight) FROM eduai.instance_status};
-wait_until(sub { $node->safe_psql('postgres', $flying) == 10 }, 20, 'ten in flight');
+wait_until(sub { $session->ask("$flying;") == 10 }, 20, 'ten in flight');
 my $dispatcher = q{SELECT pid FROM pg_stat_activity WHERE backend_type LIKE '%dispatcher%'};
 my $former = $node->safe_psql('postgres', $dispatcher);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($former)");
 wait_until(sub { my $pid = $node->safe_psql('postgres', $dispatcher); $pid ne '' && $pid ne $former }, 30, 'another dispatcher');
 wait_until(sub { sim_stats($sims[0])->{open} + sim_stats($sims[1])->{open} == $node->safe_psql('postgres', $flying) }, 30, 'its count is that of the calls');
 cmp_ok($node->safe_psql('postgres', $flying), '<=', 10, 'and none of the former one\'s');
-$node->stop('immediate');
+$session->quit;
 
 # ---- no room ----
 
-my $small = new_node(name => 'small', conf => { 'eduai.instance_slots' => 3, 'eduai.balancer' => 'round_robin', 'eduai.test_mode' => 'on' });
+# The same server with another database, where slots are few.
+$node->safe_psql('postgres', 'CREATE DATABASE small');
+$node->safe_psql('small', 'CREATE EXTENSION eduai');
+$node->stop('immediate');
+$node->append_conf('postgresql.conf', "eduai.database = 'small'\neduai.instance_slots = 3\neduai.health_interval = 0\n");
+$node->start;
 my $sim = start_simulator();
 sim_default($sim, 'sim-chat', 'latency=100');
-add_fleet($small, $sim, count => 6, max_concurrent => 1);
-$small->safe_psql('postgres', q{SELECT eduai.enqueue('chat', '{"prompt": "hello"}') FROM generate_series(1, 30)});
-wait_until(sub { $small->safe_psql('postgres', q{SELECT count(*) FROM eduai.task WHERE state = 'completed'}) == 30 }, 60, 'all are served');
+add_fleet($node, $sim, database => 'small', count => 6, max_concurrent => 1);
+$node->safe_psql('small', q{SELECT eduai.enqueue('chat', '{"prompt": "hello"}') FROM generate_series(1, 30)});
+wait_until(sub { $node->safe_psql('small', q{SELECT count(*) FROM eduai.task WHERE state = 'completed'}) == 30 }, 60, 'all are served');
 cmp_ok(sim_stats($sim)->{peak_open}, '<=', 6, 'no instance had more than it may, seen or not');
-is($small->safe_psql('postgres', 'SELECT count(DISTINCT instance) FROM eduai.usage_ledger'), 6, 'and those that are not seen served, too');
+is($node->safe_psql('small', 'SELECT count(DISTINCT instance) FROM eduai.usage_ledger'), 6, 'and those that are not seen served, too');
 my $slots = q{SELECT (eduai.health()->'instances'->>'slots_used')};
-is($small->safe_psql('postgres', $slots), 3, 'no more slots than there are');
-is($small->safe_psql('postgres', q{SELECT severity FROM eduai.health_problems() WHERE code = 'instance_slots_full'}), 'warning', 'health() says it');
-is($small->safe_psql('postgres', q{SELECT count(*) FROM eduai.instance_status WHERE requests > 0}), 3, 'the others have no figures');
-$small->safe_psql('postgres', q{SELECT eduai.remove_instance('sim-' || n) FROM generate_series(1, 4) n});
-wait_until(sub { $small->safe_psql('postgres', $slots) == 2 }, 20, 'those that are gone made room, and the others took it');
-is($small->safe_psql('postgres', q{SELECT count(*) FROM eduai.instance_status WHERE requests > 0}), 2, 'with what was known of them');
-is($small->safe_psql('postgres', q{SELECT count(*) FROM eduai.health_problems() WHERE code = 'instance_slots_full'}), 0, 'and health() is content');
+is($node->safe_psql('small', $slots), 3, 'no more slots than there are');
+is($node->safe_psql('small', q{SELECT severity FROM eduai.health_problems() WHERE code = 'instance_slots_full'}), 'warning', 'health() says it');
+is($node->safe_psql('small', q{SELECT count(*) FROM eduai.instance_status WHERE requests > 0}), 3, 'the others have no figures');
+$node->safe_psql('small', q{SELECT eduai.remove_instance('sim-' || n) FROM generate_series(1, 4) n});
+wait_until(sub { $node->safe_psql('small', $slots) == 2 }, 20, 'those that are gone made room, and the others took it');
+is($node->safe_psql('small', q{SELECT count(*) FROM eduai.instance_status WHERE requests > 0}), 2, 'with what was known of them');
+is($node->safe_psql('small', q{SELECT count(*) FROM eduai.health_problems() WHERE code = 'instance_slots_full'}), 0, 'and health() is content');
 
 # Another database's are freed once it is dropped.
-$small->safe_psql('postgres', 'CREATE DATABASE other');
-$small->safe_psql('other', q{
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other', q{
 	CREATE EXTENSION eduai;
 	SELECT eduai.add_provider('p', 'openai', 'http://127.0.0.1:9/v1', options => '{"allow_loopback": true}');
 	SELECT eduai.add_instance('sim-5', 'p', 'm');
 	SELECT eduai.test_stand('sim-5', 'enter');});
-is($small->safe_psql('postgres', $slots), 3, 'the same name in another database is another instance');
-$small->safe_psql('postgres', 'DROP DATABASE other');
-$small->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-5', 'active')});
-wait_until(sub { $small->safe_psql('postgres', $slots) == 2 }, 20, 'a dropped database makes room');
-$small->stop;
+is($node->safe_psql('small', $slots), 3, 'the same name in another database is another instance');
+$node->safe_psql('postgres', 'DROP DATABASE other');
+$node->safe_psql('small', q{SELECT eduai.set_instance_state('sim-5', 'active')});
+wait_until(sub { $node->safe_psql('small', $slots) == 2 }, 20, 'a dropped database makes room');
 
 # ---- without shared memory ----
 
-my $bare = new_node(name => 'bare', conf => { shared_preload_libraries => '' });
-$bare->safe_psql('postgres', q{
-	SELECT eduai.add_provider('p', 'openai', 'http://127.0.0.1:9/v1', options => '{"allow_loopback": true}');
-	SELECT eduai.add_instance('i', 'p', 'm');});
-is($bare->safe_psql('postgres', 'SELECT name, health, breaker, in_flight, requests, headroom FROM eduai.instance_status'), 'i|unknown|closed|0|0|1', 'nothing is known');
-$bare->stop;
+$node->safe_psql('small', q{SELECT eduai.remove_instance('sim-6')});
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
+$node->restart;
+is($node->safe_psql('small', 'SELECT name, health, breaker, in_flight, requests, headroom FROM eduai.instance_status'), 'sim-5|unknown|closed|0|0|1', 'nothing is known');
+$node->stop;
 
 done_testing();

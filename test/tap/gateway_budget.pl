@@ -14,7 +14,6 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = new_node(
-	fsync => 1,
 	conf => { 'eduai.test_mode' => 'on', 'eduai.sweep_interval' => '200ms', 'eduai.queue_max_size' => 0, max_connections => 120,
 		# providers that fail are not this test's subject
 		'eduai.breaker_open' => '1ms', 'eduai.breaker_ramp' => 0 });
@@ -64,6 +63,7 @@ instance('less', 'tokens_in=50;tokens_out=300;error=0.2;latency=lognormal:30:120
 instance('exact', 'tokens_in=50;tokens_out=9000;error=0.2;latency=lognormal:30:120');
 instance('lost', 'cut_after=100;latency=30');
 instance('mute', 'no_usage;latency=30');
+instance('burst', 'tokens_in=50;tokens_out=9000;latency=1000');
 instance('more', 'tokens_in=200000;latency=500');
 instance('slow', 'tokens_in=100;tokens_out=100;latency=1500');
 instance('quick', 'tokens_in=100;tokens_out=100');
@@ -115,6 +115,22 @@ is(sql(q{SELECT count(*) > 0 AND bool_and(cost_usd = 0 AND counted_usd = bound_u
 is(sql(q{SELECT count(*) FROM eduai.usage_ledger WHERE cost_usd > bound_usd}), 0, 'no call cost more than its bound');
 # health checks have no model
 is(scalar(grep { $_->{model} } @{ sim_journal($sim) }), sql(q{SELECT count(*) FROM eduai.usage_ledger}), 'each request is in the ledger');
+sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task_live});
+sql(q{SELECT eduai.set_budget('tenant', NULL)});
+
+# ---- two hundred at the dispatcher at once ----
+
+# Each would fit by what is spent: only what the others have reserved is in the way.
+sql(q{SELECT eduai.set_instance_state('burst', 'draining')});
+my $had = sql(q{SELECT trim_scale(sum(coalesce(counted_usd, cost_usd))) FROM eduai.usage_ledger});
+sql(qq{SELECT eduai.set_budget('tenant', $had + 5, on_exceeded => 'refuse')});
+sql(q{SELECT count(eduai.enqueue('chat', '{"model": "burst", "prompt": "x", "max_tokens": 9000}', max_attempts => 1, on_refusal => 'defer')) FROM generate_series(1, 200)});
+sql(q{SELECT eduai.set_instance_state('burst', 'active')});
+wait_until(sub { sql(q{SELECT sum(in_flight) FROM eduai.instance_status}) > 0 }, 30, 'calls leave');
+cmp_ok(sql(q{SELECT spent + reserved - usd FROM eduai.budget_status WHERE scope = 'tenant'}), '<=', 0, 'of two hundred at once no more leave than the budget has room for');
+all_ended();
+is(sql(qq{SELECT sum(cost_usd) > 4.9 AND sum(cost_usd) <= 5 FROM eduai.usage_ledger WHERE instance = 'burst'}), 't', '... and it is used to the last call');
+is(sql(q{SELECT spent <= usd AND reserved = 0 FROM eduai.budget_status WHERE scope = 'tenant'}), 't', '... and never exceeded');
 sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task_live});
 sql(q{SELECT eduai.set_budget('tenant', NULL)});
 

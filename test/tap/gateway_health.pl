@@ -4,17 +4,19 @@
 use strict;
 use warnings;
 
+use EduaiSession;
 use EduaiTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node(conf => { 'eduai.health_interval' => '300ms', 'eduai.breaker_open' => '6s', 'eduai.breaker_ramp' => 0 });
+my $node = new_node(conf => { 'eduai.health_interval' => '100ms', 'eduai.breaker_open' => '4s', 'eduai.breaker_ramp' => 0 });
 my $sim = start_simulator();
+my $session = EduaiSession->new($node);
 
 sub status
 {
 	my ($columns, $name) = @_;
-	return $node->safe_psql('postgres', "SELECT $columns FROM eduai.instance_status WHERE name = '${\($name // 'sim-1')}'");
+	return $session->ask("SELECT $columns FROM eduai.instance_status WHERE name = '${\($name // 'sim-1')}';");
 }
 
 sub wait_health
@@ -36,26 +38,39 @@ sub wait_checks
 	return time() - $start;
 }
 
+# The last one that was on its way has come.
+sub wait_quiet
+{
+	wait_until(
+		sub {
+			my ($after, $start) = (latest(), time());
+			wait_until(sub { time() - $start > 0.4 }, 5, 'a moment');
+			checks($after) == 0;
+		},
+		20,
+		'the last check is over');
+}
+
 # None for a while in which several would have come.
 sub no_checks
 {
 	my ($what) = @_;
 	my ($after, $start) = (latest(), time());
-	wait_until(sub { time() - $start > 1.5 }, 10, 'a while');
+	wait_until(sub { time() - $start > 0.6 }, 10, 'a while');
 	is(checks($after), 0, $what);
 }
 
-add_fleet($node, $sim, count => 4, options => { first_byte_ms => 400 });
+add_fleet($node, $sim, count => 4, options => { first_byte_ms => 300 });
 wait_health('good', 'an answer is good health');
 is(status('health', "sim-$_"), 'good', "sim-$_ too") for 2 .. 4;
 is(status("last_checked_at BETWEEN now() - interval '20 s' AND now() + interval '1 s'"), 't', 'it is known when');
 my $took = wait_checks(8, 'eight checks');
-cmp_ok($took, '>', 1.6, sprintf 'eight took %.1f s: one a provider, not one an instance', $took);
+cmp_ok($took, '>', 0.5, sprintf 'eight took %.1f s: one a provider, not one an instance', $took);
 
 # They are no calls.
 is(status('requests, successes, failures, in_flight, avg_ms IS NULL, cost_usd'), '0|0|0|0|t|0', 'nothing is counted');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM eduai.provider_call'), 0, 'nor in the ledger');
-is(sim_stats($sim)->{requests}, checks(0), 'nothing else was sent');
+is(scalar(grep { $_->{endpoint} !~ /models/ } @{ sim_journal($sim) }), 0, 'nothing else was sent');
 
 # What is bad.
 sim_post($sim, '/_sim/key', { key => 'secret' });
@@ -93,20 +108,20 @@ wait_health('bad', 'health is bad');
 wait_for_task($node, enqueue(), 'dead', 20);
 is(status('breaker'), 'open', 'the next failure opens it while health is bad');
 my $opened = time();
-# And good health halves the wait of 6 s, also of a task that waits already.
+# And good health halves the wait of 4 s, also of a task that waits already.
 my $waiting = enqueue();
 sim_default($sim, undef, '');
 sim_default($sim, 'sim-chat', '');
 wait_for_task($node, $waiting, 'completed', 20);
 my $waited = time() - $opened;
-cmp_ok($waited, '>', 2, sprintf 'after %.1f s: not at once', $waited);
-cmp_ok($waited, '<', 5.5, 'and sooner than without');
+cmp_ok($waited, '>', 1.5, sprintf 'after %.1f s: not at once', $waited);
+cmp_ok($waited, '<', 3.9, 'and sooner than without');
 is(status('breaker'), 'closed', 'the probe closes it');
 
 # Nobody to ask after.
 $node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'draining')});
 wait_until(sub { $node->safe_psql('postgres', q{SELECT eduai.health()->'instances'->>'active'}) == 0 }, 10, 'none is active');
-wait_until(sub { my $after = latest(); my $start = time(); wait_until(sub { time() - $start > 0.5 }, 5, 'a moment'); checks($after) == 0 }, 20, 'the last check is over');
+wait_quiet();
 no_checks('none without an active instance');
 # A webhook gets what it was made for, and nothing else.
 $node->safe_psql('postgres', qq{SELECT eduai.define_task_type('grading', 'gateway', 'analysis');
@@ -118,14 +133,15 @@ is(status('health, breaker', 'hook'), 'unknown|closed', '... of which nothing is
 $node->safe_psql('postgres', q{SELECT eduai.set_instance_state('sim-1', 'active')});
 wait_checks(2, 'checks again');
 $node->safe_psql('postgres', q{INSERT INTO eduai.adoption (home) VALUES ('elsewhere'); SELECT eduai.set_instance_state('sim-1', 'active')});
-wait_until(sub { my $after = latest(); my $start = time(); wait_until(sub { time() - $start > 0.5 }, 5, 'a moment'); checks($after) == 0 }, 20, 'the last check is over');
+wait_quiet();
 no_checks('none where the database does not belong');
 $node->safe_psql('postgres', 'SELECT eduai.adopt_database()');
 wait_checks(2, 'checks where it was adopted');
 $node->append_conf('postgresql.conf', "eduai.health_interval = 0\n");
 $node->reload;
-wait_until(sub { my $after = latest(); my $start = time(); wait_until(sub { time() - $start > 0.5 }, 5, 'a moment'); checks($after) == 0 }, 20, 'the last check is over');
+wait_quiet();
 no_checks('none with the interval 0');
 
+$session->quit;
 $node->stop;
 done_testing();

@@ -7,10 +7,10 @@ use warnings;
 use EduaiTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 # cost_optimized: what is cheap is asked first, whatever is learnt
 my $node = new_node(
-	fsync => 1,
 	conf => {
 		'eduai.test_mode' => 'on', 'eduai.sweep_interval' => '1h', 'eduai.balancer' => 'cost_optimized',
 		'eduai.hedge_after' => '200ms', 'eduai.hedge_max_percent' => 100
@@ -95,6 +95,12 @@ is(value(q{SELECT (eduai.route('chat', 'least_response_time', '{"model": "slow",
 is(value("SELECT counted_usd > 0 AND cost_usd = 0 FROM eduai.usage_ledger WHERE task_id = $task AND NOT hedge"), 't', 'nobody knows what it cost: it counts at its bound');
 nothing_open('a hedged task');
 
+# ---- what route() says of it ----
+
+sub reason { return value(qq{SELECT (eduai.route('chat', NULL, '{"model": "$_[0]", "prompt": "x", "priority": "$_[1]"}')).reason}) }
+like(reason('slow', 'critical'), qr/^slow_1 by .* If nothing comes within 200 ms, slow_2 is asked, too, .* no more than 100 % of such calls/, 'route() tells of a second call');
+unlike(reason('slow', 'high'), qr/nothing c/, '... where one would be made');
+
 $task = enqueue('slow', 'high');
 wait_until(sub { requests($sim, 'slow') == 2 }, 10, 'one that is not critical is sent');
 race('race', 'latency=500;text=first', 'latency=8000');
@@ -112,6 +118,7 @@ instance('twin_2', 'twin', 10, 'latency=10', 'twin');
 $task = enqueue('twin');
 wait_for_task($node, $task, 'completed', 20);
 is(calls($task), 'twin_1:completed:f', 'another provider at the same host is nobody else');
+like(reason('twin', 'critical'), qr/If nothing came within 200 ms, there would be nobody of another provider and host/, '... and route() says so');
 race('shut', 'latency=500', 'latency=10');
 value(q{SELECT eduai.set_instance_state('shut_2', 'draining')});
 $task = enqueue('shut');
@@ -128,6 +135,38 @@ is(value("SELECT state FROM eduai.get_task($task)"), 'running', '... while the a
 wait_for_task($node, $task, 'completed', 20);
 is(calls($task), 'voice_1:completed:f voice_2:cancelled:hedge_lost:t', '... which wins');
 is(value("SELECT string_agg(delta, '' ORDER BY seq) FROM eduai.task_output($task, 0, '0')"), value("SELECT result->>'text' FROM eduai.get_task($task)"), 'what was shown is the answer, and nothing else');
+
+# ---- both at once: the dispatcher is held while they answer, and then sees both in one look ----
+
+sub held
+{
+	my ($alias, $what) = @_;
+	my $start = Time::HiRes::time();
+	my $task = enqueue($alias);
+	wait_until(sub { requests($other, $alias) == 1 && value(q{SELECT count(*) FROM eduai.provider_hedge}) == 1 }, 20, "both calls fly: $what");
+	value(q{SELECT eduai.test_pause('turn-before-commit', true)});
+	my $turn = value(q{SELECT eduai.enqueue('chat', '{"model": "twin", "prompt": "x"}')});
+	wait_until(sub { value(q{SELECT eduai.test_paused('turn-before-commit')}) > 0 }, 10, 'the dispatcher is held');
+	is(value("SELECT state FROM eduai.get_task($task)") . value("SELECT count(*) FROM eduai.task_output($task, 0, '0')"), 'running0', "neither has spoken: $what");
+	wait_until(sub { Time::HiRes::time() - $start > 2.4 }, 10, 'both speak') if $alias eq 'duo';
+	wait_until(sub { 2 == grep { $_->{outcome} eq 'sent' } requests($sim, $alias), requests($other, $alias) }, 10, 'both are whole') if $alias eq 'pair';
+	value(q{SELECT eduai.test_pause('turn-before-commit', false)});
+	wait_for_task($node, $task, 'completed', 20);
+	wait_for_task($node, $turn, 'completed', 20);
+	return $task;
+}
+
+my $words = join '+', map { "w$_" } 1 .. 40;
+race('duo', "latency=2000;chunk_ms=50;text=first+$words", "latency=1700;chunk_ms=50;text=second+$words");
+$task = held('duo', 'two streams');
+is(calls($task), 'duo_1:completed:f duo_2:cancelled:hedge_lost:t', 'of two that speak at once the first call goes on');
+is(value("SELECT string_agg(delta, '' ORDER BY seq) FROM eduai.task_output($task, 0, '0')"), value("SELECT result->>'text' FROM eduai.get_task($task)"), '... and alone is shown');
+like(value("SELECT result->>'text' FROM eduai.get_task($task)"), qr/^first w1 .*w40$/, '... to its end');
+nothing_open('two streams');
+race('pair', 'latency=1500;text=first', 'latency=1200;text=second');
+$task = held('pair', 'two answers');
+like(calls($task), qr/^(?:pair_1:completed:f pair_2:refused:t|pair_1:refused:f pair_2:completed:t)$/, 'of two that are whole at once one is the answer, the other is paid for');
+nothing_open('two answers');
 
 # ---- failures ----
 
@@ -217,6 +256,7 @@ set('eduai.hedge_after', '0');
 $task = enqueue('race');
 wait_for_task($node, $task, 'completed', 20);
 is(calls($task), 'race_1:completed:f', 'switched off, nothing is hedged');
+unlike(reason('slow', 'critical'), qr/nothing c/, '... and route() says nothing of it');
 is(value(q{SELECT count(*) FROM eduai.usage_ledger}), scalar(@{ sim_journal($sim) }) + scalar(@{ sim_journal($other) }), 'each request is in the ledger');
 
 $node->stop('fast');

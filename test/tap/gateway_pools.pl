@@ -10,7 +10,7 @@ use Time::HiRes qw(time);
 
 # The breaker would keep the provider's words from the pool for a minute.
 my $node = new_node(
-	conf => { 'eduai.sweep_interval' => '1h', 'eduai.queue_max_size' => 0, 'eduai.breaker_open' => '1ms', 'eduai.breaker_ramp' => 0 });
+	conf => { 'eduai.test_mode' => 'on', 'eduai.sweep_interval' => '1h', 'eduai.queue_max_size' => 0, 'eduai.breaker_open' => '1ms', 'eduai.breaker_ramp' => 0 });
 my $sim = start_simulator();
 sim_default($sim, 'sim-slow', 'latency=400');
 $node->safe_psql('postgres', q{SELECT eduai.define_task_type('ask', 'gateway', 'chat');
@@ -24,6 +24,15 @@ sub enqueue
 {
 	my ($n, $priority) = @_;
 	value(qq{SELECT count(eduai.enqueue('ask', '{"model": "sim-slow", "prompt": "x"}', '$priority')) FROM generate_series(1, $n)});
+}
+
+# Pools go by a clock that a test can put forward.
+my $ahead_s = 0;
+
+sub skip_s
+{
+	$ahead_s += $_[0];
+	value("SELECT eduai.test_clock('$ahead_s s')");
 }
 
 is(size(), 2, 'a pool begins with max_concurrent');
@@ -49,7 +58,8 @@ is(sim_stats($sim)->{peak_open}, 6, 'and never were more');
 
 for my $status (429, 503, 529)
 {
-	my $from = wait_until(sub { my $now = size(); $now == 6 ? $now : 0 }, 30, "it is large before $status");
+	wait_until(sub { skip_s(1); size() == 6 }, 30, "it is large before $status");
+	skip_s(5);
 	sim_default($sim, 'sim-slow', "latency=50;status=$status;retry_after_ms=300");
 	wait_until(sub { size() <= 3 }, 10, "$status halves it");
 	sim_default($sim, 'sim-slow', 'latency=400');
@@ -67,7 +77,11 @@ value(q{SELECT count(eduai.cancel_task(task_id)) FROM eduai.task_live});
 wait_until(sub { value(q{SELECT running FROM eduai.pool_status WHERE name = 'asking'}) == 0 }, 10, 'nothing runs any more');
 $size = size();
 cmp_ok($size, '>', 2, "it is idle at $size");
-wait_until(sub { size() < $size }, 60, 'it shrinks');
+my $idle = time();
+wait_until(sub { time() - $idle > 1.5 }, 10, 'a while in which it would look');
+is(size(), $size, 'not at once');
+skip_s(30);
+wait_until(sub { size() < $size }, 20, 'it shrinks when it was idle for half a minute');
 is(size(), $size - 1, 'one by one');
 
 $node->stop;

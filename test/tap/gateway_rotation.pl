@@ -63,6 +63,15 @@ sub failed_none
 		'', "no call failed: $what");
 }
 
+# A line of calls that lasts until a key is revoked, however busy the machine is.
+sub slow_down
+{
+	my ($name) = @_;
+	sim_default($sim{$name}, undef, 'latency=2000');
+	feed();
+	wait_until(sub { value("SELECT sum(in_flight) FROM eduai.instance_status WHERE provider = '$name'") == 30 }, 30, 'calls wait in line');
+}
+
 # What is claimed from now on has the provider's present key.
 sub settled
 {
@@ -107,15 +116,19 @@ is(refusals('literal'), 0, 'nobody was refused');
 
 # ---- where the old one is revoked at once ----
 
+slow_down('file');
 write_key($key{f3});
 accept_keys(file => 'f3');
+sim_default($sim{file}, undef, 'latency=50');
 work('file', 100, 'a key file without a reload, the old key revoked at once');
 cmp_ok(refusals('file'), '>', 0, 'calls were refused and sent again');
 cmp_ok(refusals('file'), '<=', 30, 'only such as had been claimed with the old key');
 
+slow_down('literal');
 add_literal('l3');
 settled('literal');
 accept_keys(literal => 'l3');
+sim_default($sim{literal}, undef, 'latency=50');
 work('literal', 100, 'another literal, the old one revoked while calls wait in line with it');
 cmp_ok(refusals('literal'), '>', 0, 'calls were refused and sent again');
 my $refused = refusals('file');

@@ -88,6 +88,14 @@ unlike(value(q{SELECT coalesce(string_agg(code, ' '), '') FROM eduai.health_prob
 is(value('SELECT eduai.apply_erasures()', 'restored'), '0', 'once is enough');
 is(value(qq{SELECT eduai.apply_erasures('$ledger')}, 'restored'), '0', 'an older ledger has nothing new');
 
+# Rows of a dump that come into a database that has asked already whom it must refuse.
+value('CREATE DATABASE late');
+value(q{CREATE EXTENSION eduai; SELECT count(*) FROM eduai.append_event('s', 'x', '{}', 'zoe-canary')}, 'late');
+$node->command_ok([ 'pg_dump', '-a', '-t', 'eduai.eras*', '-d', $node->connstr($db), '-f', "$dir/erasures.sql" ], 'a dump of the erasures');
+$node->command_ok([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('late'), '-f', "$dir/erasures.sql" ], 'is restored');
+(undef, undef, my $refused) = $node->psql('late', "\\set VERBOSITY verbose\nSELECT eduai.publish_event('x', 'zoe-canary', NULL)");
+like($refused, qr/UE008/, 'and counts at once');
+
 # ---- promoted ----
 
 $node->backup('b');

@@ -282,6 +282,16 @@ like(answers('bob'), qr/$refused.*took too long/s, 'one that hangs is given up')
 cmp_ok(time - $began, '<', 5, 'in time');
 my $pid = slurp_file($alive) + 0;
 wait_until(sub { !kill 0, -$pid }, 5, 'and ended, with what it started');
+set_command("echo \$\$ > $alive.2; exec >&-; sleep 1000");
+$began = time;
+like(answers('bob'), qr/$refused.*took too long/s, 'so is one that has closed its output and goes on');
+cmp_ok(time - $began, '<', 10, 'in time');
+my $silent = slurp_file("$alive.2") + 0;
+wait_until(sub { !kill 0, -$silent }, 5, 'and ended');
+set_command('yes');
+like(answers('bob'), qr/$refused.*printed too much/s, 'what does not stop printing is not read to its end');
+set_command('yes "#" | head -c 8000; cat ' . master_key_file($node));
+is(answers('bob'), "first\nz\n", 'the most that it may print is read');
 set_command("sh $script");
 is(answers('bob'), "first\nz\n", 'the next one that answers is believed');
 $_->quit for $session, $other, $third;

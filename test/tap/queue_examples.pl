@@ -56,7 +56,7 @@ for my $example (sort keys %needs)
 		$task = enqueue('{"text": "unwanted", "seconds": 2}');
 		wait_for_task($node, $task, 'running', 30);
 		value("SELECT eduai.cancel_task($task)");
-		my $next = enqueue('{"text": "next"}');
+		my $next = enqueue('{"text": "next"}', 3);
 		wait_for_task($node, $next, 'completed', 30);
 		is(value("SELECT state, result IS NULL FROM eduai.get_task($task)"), 'cancelled|t', 'it leaves a task alone that was cancelled');
 		like(slurp_file($log), qr/^task $task: attempt 1 is no longer ours$/m, 'says so, and goes on');

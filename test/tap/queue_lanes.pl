@@ -342,9 +342,12 @@ $node->restart;
 
 	$node->safe_psql('postgres', q{INSERT INTO made SELECT eduai.enqueue('custom', jsonb_build_object('model', 'model ' || i)) FROM generate_series(1, 40) i});
 	is($node->safe_psql('postgres', 'SELECT count(DISTINCT lane) FROM eduai.task_live'), 40, 'more lanes than there is room for');
+	my $health = q{SELECT detail FROM eduai.health_problems() WHERE code = 'lanes_full'};
+	is($node->safe_psql('postgres', $health), '16 lanes have tasks; there is room for 16.', 'health() says so');
 	my $got = 0;
 	wait_until(sub { $got += claim(3); $got >= 40 }, 60, 'tasks of lanes without a place are claimed when others are empty');
 	is($got, 40, 'each once');
+	ok(wait_until(sub { $node->safe_psql('postgres', $health) eq '' }, 20, 'the lanes are empty'), 'and health() has nothing to say any more');
 	end_all();
 }
 

@@ -364,7 +364,11 @@ clear('0 of 4');
 configure($one, '100, NULL, 0', 'q');
 is($one->ask(q{SELECT string_agg(v, ' ' ORDER BY t) FROM (SELECT t, eduai.test_attempt('start', t, 1, '{"pool": "q"}') v FROM generate_series(1, 33) t) x;}),
 	join(' ', ('ok') x 32, 'full'), 'eduai.max_running');
-attempt($one, 'end', 7);
+my $health = q{SELECT detail FROM eduai.health_problems() WHERE code = 'running_full'};
+is($node->safe_psql('postgres', $health), '32 tasks run; the server has room for 32.', 'health() says so');
+attempt($one, 'end', $_) for 1 .. 4;
+is($node->safe_psql('postgres', $health), '', 'but not of a tenth that is free');
+attempt($one, 'start', $_, '{"pool": "q"}') for 1 .. 3;
 is(attempt($one, 'start', 40, '{"pool": "q"}'), 'ok', 'an end makes room');
 
 # ---- a restart ----
