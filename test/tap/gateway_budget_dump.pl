@@ -48,6 +48,18 @@ my $spent = value(q{SELECT trim_scale(spent) FROM eduai.budget_status WHERE scop
 is(value(q{SELECT string_agg((bound_usd = CASE provider WHEN 'other' THEN 0.02 ELSE 0.01 END)::text, ',') FROM eduai.budget_reservation}), 'true,true,true,true', 'reserved at their bounds');
 my $before = status();
 my ($dump) = run_command([ 'pg_dump', '-d', $node->connstr('postgres') ]);
+# Its dispatcher sees the budgets before what was counted of them is there.
+my $wait = q{DO $$ DECLARE since int; seen int; deadline timestamptz := clock_timestamp() + interval '60 s';
+	BEGIN
+		LOOP
+			SELECT (w ->> 'wakes_by_timeout')::int INTO seen FROM jsonb_array_elements(eduai.health() -> 'workers') w WHERE w ->> 'worker' = 'dispatcher';
+			since := coalesce(since, seen);
+			EXIT WHEN seen >= since + 3;
+			IF clock_timestamp() > deadline THEN RAISE 'the dispatcher does nothing'; END IF;
+			PERFORM pg_sleep(0.05);
+		END LOOP;
+	END $$;};
+is($dump =~ s/^(?=COPY eduai\.budget_counted )/$wait\n/mg, 1, 'budgets come first');
 append_to_file("$dir/dump.sql", $dump);
 my $sent = sim_stats($sim)->{requests};
 value('CREATE DATABASE restored TEMPLATE template0');
