@@ -176,10 +176,17 @@ CREATE OR REPLACE FUNCTION eduai.anonymise_events(older_than interval DEFAULT '2
 	AS 'MODULE_PATHNAME', 'eduai_anonymise_events' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.anonymise_events(interval) IS
 'Makes unknown whom the session''s tenant''s events older than this are about, for good, and returns how many it changed. The age is that of occurred_at, or of recorded_at where that is earlier. Learners, streams and sessions get random names that nobody can tell them by, the same one for a learner throughout a run; event ids are drawn anew; times become days (UTC); of data stay true, false, null, the numbers of listed keys (eduai.anonymise_keys), and their strings if at least eduai.anonymise_k learners have them, else null; other numbers likewise; other strings, sensitive and sealed fields, rare keys and metadata are dropped. Snapshots of those versions go. Projections rebuilt afterwards see the new names.
-The work is done by a process of its own in short transactions while the caller waits: it is not undone when the caller rolls back, and a call that was interrupted, or a server that crashed, goes on from there. Writers wait for nothing. Without preload it is done in the caller''s transaction. Errors: 22004 older_than is null, 22023 negative, 55006 it runs already, UE012 tenant. Role: eduai_admin. Example: SELECT eduai.anonymise_events(''2 years'');';
+The work is done by a process of its own in short transactions while the caller waits: it is not undone when the caller rolls back, and a call that was interrupted, or a server that crashed, goes on from there. Writers wait for nothing, but the caller''s snapshot lasts as long: CALL eduai.anonymise_events(older_than, NULL) holds none. Without preload it is done in the caller''s transaction. Errors: 22004 older_than is null, 22023 negative, 55006 it runs already, UE012 tenant. Role: eduai_admin. Example: SELECT eduai.anonymise_events(''2 years'');';
+
+CREATE OR REPLACE PROCEDURE eduai.anonymise_events(older_than interval, INOUT events bigint)
+	AS 'MODULE_PATHNAME', 'eduai_call_anonymise_events' LANGUAGE C;
+COMMENT ON PROCEDURE eduai.anonymise_events(interval, bigint) IS
+'As the function eduai.anonymise_events(older_than), but commits first and holds no snapshot while it waits, which would keep dead rows from being pruned everywhere for as long as the work takes; in a transaction block it waits like the function. events: give NULL; becomes how many it changed. Errors: those of the function. Role: eduai_admin. Example: CALL eduai.anonymise_events(''2 years'', NULL);';
 
 REVOKE ALL ON FUNCTION eduai.anonymise_events(interval) FROM PUBLIC;
+REVOKE ALL ON PROCEDURE eduai.anonymise_events(interval, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eduai.anonymise_events(interval) TO eduai_admin;
+GRANT EXECUTE ON PROCEDURE eduai.anonymise_events(interval, bigint) TO eduai_admin;
 
 -- ---- retention ----
 
@@ -192,6 +199,11 @@ CREATE OR REPLACE FUNCTION eduai.run_maintenance(job text) RETURNS eduai.mainten
 	AS 'MODULE_PATHNAME', 'eduai_run_maintenance' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION eduai.run_maintenance(text) IS
 'Runs a job of eduai.maintenance_status now and returns how it went: (job, result, rows, started_at, ended_at, error). It has effects: call it in FROM. result: done; unfinished, eduai.maintenance_time_limit was over and the next run goes on; busy, it runs already; failed, and error says why. retain_<subject> carries out the policies of all tenants in short transactions of a process of its own; fit_learner_model is for the session''s tenant. Errors: 22023 unknown job, UE012 tenant. Role: eduai_admin. Example: SELECT * FROM eduai.run_maintenance(''retain_events'');';
+
+CREATE OR REPLACE PROCEDURE eduai.run_maintenance(job text, INOUT result eduai.maintenance_result)
+	AS 'MODULE_PATHNAME', 'eduai_call_maintenance' LANGUAGE C;
+COMMENT ON PROCEDURE eduai.run_maintenance(text, eduai.maintenance_result) IS
+'As the function eduai.run_maintenance(job), but commits first and holds no snapshot while a retain_<subject> works, which would keep dead rows from being pruned everywhere; eduai.schedule_maintenance() schedules this. In a transaction block it waits like the function. result: give NULL. Errors: those of the function; 22004 job is null. Role: eduai_admin. Example: CALL eduai.run_maintenance(''retain_events'', NULL);';
 
 CREATE OR REPLACE FUNCTION eduai.record_schedule(job text, schedule text, installed boolean) RETURNS void
 	LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -232,7 +244,7 @@ CREATE OR REPLACE FUNCTION eduai.schedule_maintenance(schedule text DEFAULT NULL
 			SELECT s.job, coalesce(schedule_maintenance.schedule, d.schedule),
 				CASE WHEN s.job = 'fit_learner_model' AND eduai.current_tenant() <> 'default' THEN
 					pg_catalog.format('SELECT pg_catalog.set_config(%L, %L, true); ', 'eduai.tenant', eduai.current_tenant())
-				ELSE '' END || pg_catalog.format('SELECT * FROM eduai.run_maintenance(%L)', s.job)
+				ELSE '' END || pg_catalog.format('CALL eduai.run_maintenance(%L, NULL)', s.job)
 			FROM eduai.maintenance_status s
 			JOIN (VALUES ('retain_%', '17 * * * *'), ('compact_events', '37 2 * * *'),
 				('fit_learner_model', '7 3 * * *'), ('prune_runs', '47 4 * * *')) AS d (pattern, schedule)
@@ -281,6 +293,8 @@ CREATE OR REPLACE FUNCTION eduai.unschedule_maintenance() RETURNS bigint
 COMMENT ON FUNCTION eduai.unschedule_maintenance() IS
 'Takes the jobs that eduai.schedule_maintenance() installed off pg_cron and returns how many those were. Errors: those of pg_cron. Role: eduai_admin. Example: SELECT eduai.unschedule_maintenance();';
 
+REVOKE ALL ON PROCEDURE eduai.run_maintenance(text, eduai.maintenance_result) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE eduai.run_maintenance(text, eduai.maintenance_result) TO eduai_admin;
 REVOKE ALL ON FUNCTION eduai.set_retention(text, interval, text), eduai.run_maintenance(text),
 	eduai.record_schedule(text, text, boolean), eduai.schedule_maintenance(text),
 	eduai.unschedule_maintenance() FROM PUBLIC;

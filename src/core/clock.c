@@ -43,6 +43,16 @@ eduai_core_clock_init(void)
 }
 
 int64
+eduai_core_processor_us(void)
+{
+	struct timespec t;
+
+	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0)
+		return 0;
+	return (int64) t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int64
 eduai_core_mono_us(void)
 {
 	struct timespec ts;

@@ -16,6 +16,9 @@ extern void eduai_core_clock_init(void);
 extern int64 eduai_core_mono_us(void);
 extern TimestampTz eduai_core_now(void);
 
+/* What this process has had of the processors; 0 where the system does not say. */
+extern int64 eduai_core_processor_us(void);
+
 /* What a test has added to the wall clock; 0 without eduai.test_mode. */
 extern int64 eduai_core_test_offset_us(void);
 

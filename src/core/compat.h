@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -54,17 +53,6 @@ eduai_search_path_matches(OverrideSearchPath *path)
 	return path != NULL && OverrideSearchPathMatchesCurrent(path);
 }
 #endif
-
-/* PG17 asks also for stronger locks. */
-static inline bool
-eduai_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
-{
-#if PG_VERSION_NUM >= 170000
-	return LockHeldByMe(tag, mode, false);
-#else
-	return LockHeldByMe(tag, mode);
-#endif
-}
 
 /* PG17 put the virtual transaction id together. */
 static inline LocalTransactionId

@@ -4,7 +4,6 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "core/compat.h"
 #include "core/lock.h"
 #include "core/lock_room.h"
 #include "miscadmin.h"
@@ -219,14 +218,6 @@ eduai_core_lock_all(EduaiLockClass class, uint64 *keys, int n, bool nowait)
 		if (i == 0 || keys[i] != keys[distinct - 1])
 			keys[distinct++] = keys[i];
 	return lock_keys(class, keys, distinct, nowait);
-}
-
-bool
-eduai_core_lock_is_waited_for(EduaiLockClass class, uint64 key)
-{
-	LOCKTAG tag = lock_tag(class, key);
-
-	return eduai_lock_held_by_me(&tag, ExclusiveLock) && LockHasWaiters(&tag, ExclusiveLock, false);
 }
 
 bool

@@ -116,9 +116,6 @@ extern bool eduai_core_lock(EduaiLockClass class, uint64 key, bool nowait);
  */
 extern bool eduai_core_lock_all(EduaiLockClass class, uint64 *keys, int n, bool nowait);
 
-/* Whether somebody waits for a lock that this transaction has; false without it. */
-extern bool eduai_core_lock_is_waited_for(EduaiLockClass class, uint64 key);
-
 /* Exclusive, session level: released by unlock, or when the session ends. */
 extern bool eduai_core_lock_session(EduaiLockClass class, uint64 key, bool nowait);
 extern void eduai_core_unlock_session(EduaiLockClass class, uint64 key);

@@ -7,98 +7,39 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
+#include "access/xact.h"
 #include "core/clock.h"
 #include "core/pace.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/guc.h"
 
-#define WORK_US     5000   /* between rests */
-#define LONGEST_US  200000 /* a rest */
-#define NAP_MS      20     /* between looks at whether somebody waits */
-#define MUCH_WAITED 0.25   /* of the time: others want all there is */
-#define MEMORY      0.8 /* of what was waited before: schedulers give more than one turn at once */
+#define LEAST_US    5000 /* of work, to tell how much of it was waiting */
+#define MUCH_WAITED 0.25 /* of the time: others want all there is */
 
 static int share_percent = 20;
 
-static bool pacing = false;
-static bool (*hurry)(const void *arg) = NULL;
-static const void *hurry_arg = NULL;
-static int64 began_us; /* this work */
-static int64 began_cpu_us;
-static double waited; /* the share of the time, of late */
+static int64 began_us;
+static int64 began_processor_us;
 
-int64
-eduai_core_pace_rest_us(int64 worked_us, double share_waited, int percent)
-{
-	double want = Min(share_waited / MUCH_WAITED, 1.0);
-	double rest = (double) worked_us * (100 - percent) / percent * want;
-
-	return (int64) Min(rest, (double) LONGEST_US);
-}
-
-static int64
-cpu_us(void)
-{
-	struct timespec t;
-
-	if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0)
-		return 0;
-	return (int64) t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static void
-begin_work(void)
+void
+eduai_core_pace_begin(void)
 {
 	began_us = eduai_core_mono_us();
-	began_cpu_us = cpu_us();
+	began_processor_us = eduai_core_processor_us();
 }
 
-void
-eduai_core_pace_begin(bool (*in_hurry)(const void *arg), const void *arg)
+int64
+eduai_core_pace_rest_us(void)
 {
-	pacing = true;
-	hurry = in_hurry;
-	hurry_arg = arg;
-	/* others are taken to want the processors until it shows that they do not */
-	waited = MUCH_WAITED;
-	begin_work();
-}
+	int64 took_us = eduai_core_mono_us() - began_us;
+	int64 worked_us = eduai_core_processor_us() - began_processor_us;
+	double want;
 
-static void
-rest(int64 until_us)
-{
-	int64 left;
-
-	while ((left = until_us - eduai_core_mono_us()) > 0 && !(hurry && hurry(hurry_arg)))
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 Min((long) (left / 1000) + 1, NAP_MS), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-void
-eduai_core_pace(void)
-{
-	int64 now_us;
-	int64 worked_us;
-	double part;
-	int64 rest_us;
-
-	if (!pacing || (now_us = eduai_core_mono_us()) - began_us < WORK_US)
-		return;
-	worked_us = cpu_us() - began_cpu_us;
-	part = 1.0 - (double) worked_us / (double) (now_us - began_us);
-	waited = MEMORY * waited + (1 - MEMORY) * Max(part, 0);
-	rest_us = eduai_core_pace_rest_us(worked_us, waited, share_percent);
-	if (rest_us >= 1000)
-		rest(now_us + rest_us);
-	begin_work();
+	if (IsTransactionState())
+		elog(ERROR, "a rest is asked for in a transaction");
+	if (took_us < LEAST_US)
+		return 0;
+	want = Min((double) Max(took_us - worked_us, 0) / (double) took_us / MUCH_WAITED, 1.0);
+	return (int64) ((double) worked_us * (100 - share_percent) / share_percent * want);
 }
 
 void

@@ -6,7 +6,6 @@
  */
 #include "postgres.h"
 
-#include "core/pace.h"
 #include "events/block.h"
 #include "events/block_table.h"
 #include "miscadmin.h"
@@ -105,7 +104,6 @@ eduai_events_block_versions(const char *tenant, const EduaiSlice *streams, int n
 		EduaiDirectoryPage page = eduai_events_directory_page(tenant, &streams[done], snapshot);
 
 		CHECK_FOR_INTERRUPTS();
-		eduai_core_pace();
 		done += versions_of_page(&page, streams + done, n - done, versions + done);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(per_page);

@@ -5,7 +5,6 @@
 
 #include "catalog/pg_type.h"
 #include "core/lock.h"
-#include "core/pace.h"
 #include "core/plan.h"
 #include "events/block_write.h"
 #include "events/dictionary.h"
@@ -371,7 +370,6 @@ eduai_events_directory_replace(const char *tenant, int segment, const EduaiSlice
 		int part_end = part;
 
 		CHECK_FOR_INTERRUPTS();
-		eduai_core_pace();
 		while (lost_end < streams->n && is_before(&streams->values[lost_end], page.next))
 			lost_end++;
 		while (part_end < n && is_before(&parts[part_end].stream, page.next))

@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "core/pace.h"
 #include "core/plan.h"
 #include "events/block_write.h"
 #include "events/dictionary.h"
@@ -292,7 +291,6 @@ write_blocks(Segment *s)
 		bytea *body;
 
 		CHECK_FOR_INTERRUPTS();
-		eduai_core_pace();
 		body = encode_some(s, start, &n);
 		s->row.events = n;
 		eduai_events_block_insert(s->tenant, &s->row, body);
@@ -404,7 +402,6 @@ load_block(EduaiBlockReader *reader, const EduaiBlockRow *row, void *arg)
 	if (row->segment != l->row->segment)
 		return false;
 	CHECK_FOR_INTERRUPTS();
-	eduai_core_pace();
 	*l->row = *row;
 	old = MemoryContextSwitchTo(l->per_block);
 	block = eduai_events_blocks_here(reader);

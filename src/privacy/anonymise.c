@@ -38,6 +38,7 @@
 #include "events/compact.h"
 #include "events/segment.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "privacy/anonymise.h"
 #include "privacy/anonymise_data.h"
@@ -51,6 +52,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(eduai_anonymise_events);
+PG_FUNCTION_INFO_V1(eduai_call_anonymise_events);
 
 #define COUNTED_SEGMENTS 64 /* at most, spread over those that may be due */
 
@@ -333,9 +335,8 @@ end(const EduaiJobCall *call)
 	eduai_privacy_run_close(call->tenant);
 }
 
-/* anonymise_events(older_than interval) returns bigint */
-Datum
-eduai_anonymise_events(PG_FUNCTION_ARGS)
+static int64
+anonymise_events(FunctionCallInfo fcinfo, bool commits)
 {
 	EduaiJobCall call = {.job = EDUAI_JOB_ANONYMISE};
 	EduaiJobResult result;
@@ -351,9 +352,29 @@ eduai_anonymise_events(PG_FUNCTION_ARGS)
 	if (call.before > eduai_core_now())
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("older_than must not be negative")));
-	eduai_privacy_job_run(&call, &result);
+	eduai_privacy_job_run(&call, commits, &result);
 	eduai_privacy_job_raise(&result);
-	PG_RETURN_INT64(result.rows);
+	return result.rows;
+}
+
+/* anonymise_events(older_than interval) returns bigint */
+Datum
+eduai_anonymise_events(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(anonymise_events(fcinfo, false));
+}
+
+/* CALL anonymise_events(older_than interval, INOUT events bigint) */
+Datum
+eduai_call_anonymise_events(PG_FUNCTION_ARGS)
+{
+	Datum value = Int64GetDatum(anonymise_events(fcinfo, eduai_privacy_job_may_commit(fcinfo)));
+	bool isnull = false;
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "anonymise_events() must return a row");
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &isnull)));
 }
 
 void

@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "core/pace.h"
 #include "core/pause.h"
 #include "core/plan.h"
 #include "events/block.h"
@@ -251,7 +250,6 @@ change_due(EduaiAnonymiseStep *s)
 			EduaiRecord *record = &s->records[s->due[renamed[i].first + j]];
 
 			CHECK_FOR_INTERRUPTS();
-			eduai_core_pace();
 			change_record(s, record, renamed[i].stream, &draw);
 			record->version = versions[i] + j + 1;
 		}

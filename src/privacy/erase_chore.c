@@ -525,15 +525,6 @@ round_of_all(bool *waits)
 	return more;
 }
 
-static int64
-processor_us(void)
-{
-	struct timespec ts;
-
-	(void) clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 static void
 rest(int64 worked_us)
 {
@@ -564,12 +555,12 @@ run(void)
 	take_up();
 	while (nhands > 0 && eduai_core_mono_us() < until && !eduai_core_worker_should_stop())
 	{
-		int64 since = processor_us();
+		int64 since = eduai_core_processor_us();
 
 		waits = false;
 		if (!round_of_all(&waits))
 			break;
-		rest(processor_us() - since);
+		rest(eduai_core_processor_us() - since);
 	}
 	if (nhands > 0 && waits)
 		(void) eduai_core_worker_wait(somebody_patient() ? NAP_MS : LONG_NAP_MS);

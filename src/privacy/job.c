@@ -16,22 +16,25 @@
 #include "core/privilege.h"
 #include "core/shmem.h"
 #include "core/worker.h"
+#include "executor/spi.h"
 #include "events/projector.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "privacy/erase.h"
 #include "privacy/job.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/pquery.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #define PLACES 32
 #define JOBS   24
 
-#define GIVE_WAY_US     10000000 /* before a step */
-#define GIVE_WAY_NAP_MS 50
+#define GIVE_WAY_US 10000000 /* before a step */
+#define NAP_MS      50
 
 typedef struct JobPlace
 {
@@ -128,20 +131,13 @@ is_stopped(void)
 	return mine->abandoned || eduai_core_worker_should_stop();
 }
 
-static bool in_hurry = false; /* for the rest of the step */
-
-/*
- * An erasure or a compaction waits for the tenant's blocks: no rest before they
- * are free.  The keeper waits for half a second, then looks each second.
- */
-static bool
-blocks_are_wanted(const void *arg)
+static void
+nap(int64 us)
 {
-	const EduaiJobCall *call = arg;
-
-	in_hurry = in_hurry || eduai_core_lock_is_waited_for(EDUAI_LOCK_COMPACT,
-														 eduai_core_lock_key(call->tenant, ""));
-	return in_hurry;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min((long) (us / 1000) + 1, NAP_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
 }
 
 static bool
@@ -174,12 +170,24 @@ give_way(const EduaiJobCall *call)
 
 	while (call->tenant[0] != '\0' && !is_stopped() && eduai_core_mono_us() < until &&
 		   erasure_wants_blocks(call->tenant))
-	{
-		CHECK_FOR_INTERRUPTS();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, GIVE_WAY_NAP_MS,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-	}
+		nap(GIVE_WAY_US);
+}
+
+/* After a step, as long as the processors are wanted by others; see core/pace.h. */
+static void
+rest(const EduaiJobCall *call, int64 began_us)
+{
+	int64 rest_us = eduai_core_pace_rest_us();
+	int64 until = eduai_core_mono_us() + rest_us;
+	int64 left;
+
+	if (rest_us == 0)
+		return;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while (!is_stopped() && !is_over(call, began_us) && (left = until - eduai_core_mono_us()) > 0)
+		nap(left);
+	pgstat_report_activity(STATE_RUNNING, call->job);
+	eduai_core_pace_begin();
 }
 
 static void
@@ -200,7 +208,6 @@ run_steps(const EduaiJobCall *call, EduaiJobResult *result)
 
 		CHECK_FOR_INTERRUPTS();
 		give_way(call);
-		in_hurry = false;
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		more = one_step(job, call, &rows);
@@ -208,7 +215,8 @@ run_steps(const EduaiJobCall *call, EduaiJobResult *result)
 		CommitTransactionCommand();
 		result->rows += rows;
 		(void) pgstat_report_stat(false);
-		eduai_core_pace();
+		if (more)
+			rest(call, began_us);
 	}
 	result->complete = !more;
 	if (!more && job->end)
@@ -253,7 +261,7 @@ eduai_privacy_job_main(Datum argument)
 	if (!take_over(DatumGetCString(argument)))
 		return;
 	pgstat_report_activity(STATE_RUNNING, mine->call.job);
-	eduai_core_pace_begin(blocks_are_wanted, &mine->call);
+	eduai_core_pace_begin();
 	PG_TRY();
 	{
 		run_steps(&mine->call, &mine->result);
@@ -313,8 +321,26 @@ give_place_back(JobPlace *place, bool ended)
 	LWLockRelease(&lock->lock);
 }
 
+static void
+wait_for_end(BackgroundWorkerHandle *handle, bool commits)
+{
+	if (commits)
+	{
+		SPI_connect_ext(SPI_OPT_NONATOMIC);
+		SPI_commit();
+	}
+	if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
+		ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
+						errmsg("the postmaster ended while a background worker ran")));
+	if (commits)
+	{
+		EnsurePortalSnapshotExists();
+		SPI_finish();
+	}
+}
+
 static bool
-run_apart(const EduaiJobCall *call, EduaiJobResult *result)
+run_apart(const EduaiJobCall *call, bool commits, EduaiJobResult *result)
 {
 	JobPlace *place = places ? take_place(call) : NULL;
 	char argument[EDUAI_APART_ARGUMENT];
@@ -331,9 +357,7 @@ run_apart(const EduaiJobCall *call, EduaiJobResult *result)
 	}
 	PG_TRY();
 	{
-		if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
-			ereport(FATAL, (errcode(ERRCODE_ADMIN_SHUTDOWN),
-							errmsg("the postmaster ended while a background worker ran")));
+		wait_for_end(handle, commits);
 	}
 	PG_CATCH();
 	{
@@ -348,14 +372,21 @@ run_apart(const EduaiJobCall *call, EduaiJobResult *result)
 }
 
 void
-eduai_privacy_job_run(const EduaiJobCall *call, EduaiJobResult *result)
+eduai_privacy_job_run(const EduaiJobCall *call, bool commits, EduaiJobResult *result)
 {
 	memset(result, 0, sizeof(*result));
-	if (!run_apart(call, result))
+	if (!run_apart(call, commits, result))
 	{
 		memset(result, 0, sizeof(*result));
 		run_here(call, result);
 	}
+}
+
+bool
+eduai_privacy_job_may_commit(FunctionCallInfo fcinfo)
+{
+	return fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		   !((CallContext *) fcinfo->context)->atomic;
 }
 
 void

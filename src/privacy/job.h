@@ -47,8 +47,15 @@ typedef struct EduaiJob
 /* "job" is static; from the init functions only. */
 extern void eduai_privacy_job_register(const EduaiJob *job);
 
-/* Runs it and waits for its end; does not raise for the job's own errors. */
-extern void eduai_privacy_job_run(const EduaiJobCall *call, EduaiJobResult *result);
+/*
+ * Runs it and waits for its end; does not raise for the job's own errors.  With
+ * "commits" the caller's transaction is committed first, and no snapshot is held
+ * meanwhile, which would keep dead rows from being pruned all the time.
+ */
+extern void eduai_privacy_job_run(const EduaiJobCall *call, bool commits, EduaiJobResult *result);
+
+/* Whether a function may commit: it is a procedure, called outside of a transaction block. */
+extern bool eduai_privacy_job_may_commit(FunctionCallInfo fcinfo);
 
 /* Raises the error that ended a job. */
 extern void eduai_privacy_job_raise(const EduaiJobResult *result);

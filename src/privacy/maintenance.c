@@ -32,8 +32,10 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(eduai_run_maintenance);
+PG_FUNCTION_INFO_V1(eduai_call_maintenance);
 
 #define JOB_RETAIN "retain"
 #define PREFIX     "retain_"
@@ -46,6 +48,7 @@ typedef struct Run
 	char *job;
 	TimestampTz started_at;
 	int64 began_us;
+	bool commits; /* see eduai_privacy_job_run() */
 	int64 rows;
 	bool unfinished;
 	bool busy;
@@ -97,7 +100,7 @@ run_policy(Run *run, const EduaiRetentionPolicy *policy)
 		snprintf(call.argument, sizeof(call.argument), "%s %s", policy->action, policy->subject);
 	}
 	call.limit_ms = left_ms(run);
-	eduai_privacy_job_run(&call, &result);
+	eduai_privacy_job_run(&call, run->commits, &result);
 	take_result(run, &result);
 }
 
@@ -111,10 +114,13 @@ run_retention(Run *run, const char *subject)
 
 	eduai_core_enter(&saved);
 	SPI_connect();
+	MemoryContextSwitchTo(caller);
 	policies = eduai_privacy_policies(subject, &n);
+	SPI_finish();
+	eduai_core_leave(&saved);
+	MemoryContextSwitchTo(caller);
 	for (int i = 0; i < n; i++)
 	{
-		MemoryContextSwitchTo(caller);
 		if (run->rows + i > 0 && left_ms(run) == 1)
 		{
 			run->unfinished = true;
@@ -122,9 +128,6 @@ run_retention(Run *run, const char *subject)
 		}
 		run_policy(run, &policies[i]);
 	}
-	SPI_finish();
-	eduai_core_leave(&saved);
-	MemoryContextSwitchTo(caller);
 }
 
 /* ---- jobs that are a statement ---- */
@@ -227,14 +230,11 @@ record(const Run *run, TimestampTz ended_at)
 }
 
 static Datum
-answer(FunctionCallInfo fcinfo, const Run *run, TimestampTz ended_at)
+row_of(const Run *run, TimestampTz ended_at, TupleDesc desc)
 {
-	TupleDesc desc;
 	Datum values[6];
 	bool nulls[6] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "run_maintenance() must return a row");
 	values[0] = CStringGetTextDatum(run->job);
 	values[1] = CStringGetTextDatum(outcome(run));
 	values[2] = Int64GetDatum(run->rows);
@@ -245,25 +245,58 @@ answer(FunctionCallInfo fcinfo, const Run *run, TimestampTz ended_at)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-/* run_maintenance(job text) returns maintenance_result */
-Datum
-eduai_run_maintenance(PG_FUNCTION_ARGS)
+/* The result's row type is "desc". */
+static Datum
+run_maintenance(const text *job, bool commits, TupleDesc desc)
 {
-	Run run = {.job = text_to_cstring(PG_GETARG_TEXT_PP(0)),
+	Run run = {.job = text_to_cstring(job),
 			   .started_at = eduai_core_now(),
-			   .began_us = eduai_core_mono_us()};
+			   .began_us = eduai_core_mono_us(),
+			   .commits = commits};
 	TimestampTz ended_at;
 
 	PreventCommandIfReadOnly("run_maintenance()");
 	PreventCommandDuringRecovery("run_maintenance()");
-	pfree(eduai_core_tenant());
+	(void) eduai_core_tenant_here();
 	if (!run_job(&run))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown job \"%s\"", run.job),
 				 errhint("Jobs are in eduai.maintenance_status.")));
 	ended_at = eduai_core_now();
 	record(&run, ended_at);
-	return answer(fcinfo, &run, ended_at);
+	return row_of(&run, ended_at, desc);
+}
+
+static TupleDesc
+result_row(FunctionCallInfo fcinfo)
+{
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "run_maintenance() must return a row");
+	return desc;
+}
+
+/* run_maintenance(job text) returns maintenance_result */
+Datum
+eduai_run_maintenance(PG_FUNCTION_ARGS)
+{
+	return run_maintenance(PG_GETARG_TEXT_PP(0), false, result_row(fcinfo));
+}
+
+/* CALL run_maintenance(job text, INOUT result maintenance_result) */
+Datum
+eduai_call_maintenance(PG_FUNCTION_ARGS)
+{
+	TupleDesc outer = CreateTupleDescCopy(result_row(fcinfo));
+	TupleDesc inner = lookup_rowtype_tupdesc_copy(TupleDescAttr(outer, 0)->atttypid, -1);
+	bool isnull = false;
+	Datum result;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("job must not be null")));
+	result = run_maintenance(PG_GETARG_TEXT_PP(0), eduai_privacy_job_may_commit(fcinfo), inner);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(outer), &result, &isnull));
 }
 
 void

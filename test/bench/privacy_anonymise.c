@@ -254,7 +254,7 @@ main(void)
 	fflush(stdout);
 	quiet(&before);
 	start_writers();
-	changed = ask_int(db, "SELECT eduai.anonymise_events('2 years')");
+	changed = ask_int(db, "CALL eduai.anonymise_events('2 years', NULL)");
 	stop_writers(&during);
 	quiet(&after);
 	if (changed < events)

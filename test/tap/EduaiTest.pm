@@ -31,7 +31,7 @@ our @EXPORT = qw(
   start_simulator stop_simulator
   sim_get sim_post sim_stats sim_journal sim_default sim_reset
   add_fleet
-  wait_until wait_for_task try_query
+  wait_until wait_for_task try_query kill_server
   test_seed
 );
 
@@ -148,6 +148,21 @@ sub try_query
 		'<', '/dev/null', '>', \$out, '2>', \$err);
 	chomp $out;
 	return $ok ? $out : undef;
+}
+
+# kill_server(NODE): SIGKILL to every process of it, as a power cut would be. Nobody
+# starts it again.
+sub kill_server
+{
+	my ($node) = @_;
+	my @pids = split /\n/, $node->safe_psql('postgres', 'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+	# Without a postmaster a pause point would let them go on, and a postmaster
+	# would start others: it stands still while they go.
+	kill 'STOP', (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
+	kill 'KILL', @pids;
+	$node->kill9;
+	wait_until(sub { !grep { kill 0, $_ } @pids }, 20, 'the server is dead');
+	return;
 }
 
 # wait_for_task(NODE, TASK_ID, STATE, SECONDS): until the task is in that state.

@@ -57,19 +57,6 @@ sub back
 	return;
 }
 
-# Kills the server with every process it has, as a power cut would.
-sub kill_server
-{
-	my @pids = split /\n/, value('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-	# Without a postmaster a pause point would let them go on, and a postmaster
-	# would start others: it stands still while they go.
-	kill 'STOP', (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-	kill 'KILL', @pids;
-	$node->kill9;
-	wait_until(sub { !grep { kill 0, $_ } @pids }, 20, 'the server is dead');
-	return;
-}
-
 sub check
 {
 	my ($what) = @_;
@@ -147,7 +134,7 @@ sub kill_and_wait
 	}
 	else
 	{
-		kill_server();
+		kill_server($node);
 		back(1);
 	}
 	$_->quit for @sessions;
@@ -214,7 +201,7 @@ for my $round (1 .. 6)
 	# on a busy machine the test may look when all is done already
 	$send_more->() until grep { $acknowledgements->($_) < $sent - 50 } @sessions;
 	if ($round % 2) { kill 'KILL', $pids[ int rand 4 ] }
-	else { kill_server() }
+	else { kill_server($node) }
 	my $cut_off = 0;
 	for my $s (@sessions)
 	{

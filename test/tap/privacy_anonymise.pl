@@ -17,18 +17,6 @@ my $node = new_node(fsync => 1, conf => { 'eduai.test_mode' => 'on', 'eduai.comp
 
 sub value { return $node->safe_psql('postgres', $_[0]) }
 
-# Kills the server with every process it has, as a power cut would.
-sub kill_server
-{
-	my @pids = split /\n/, value('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-	# Without a postmaster a pause point would let them go on.
-	kill 'STOP', (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-	kill 'KILL', @pids;
-	$node->kill9;
-	wait_until(sub { !grep { kill 0, $_ } @pids }, 20, 'the server is dead');
-	return;
-}
-
 value(q{
 	CREATE FUNCTION everything() RETURNS SETOF eduai.event_record LANGUAGE plpgsql AS $$
 	DECLARE r eduai.event_record; p bigint := 0; n int;
@@ -76,9 +64,11 @@ value(q{CREATE TABLE before AS SELECT * FROM per_skill});
 my $control = EduaiSession->new($node);
 my $caller = EduaiSession->new($node);
 $control->ask(q{SELECT eduai.test_pause('privacy-anonymise-written', true);});
-$caller->send(q{SELECT eduai.anonymise_events('2 years');});
+$caller->send(q{CALL eduai.anonymise_events('2 years', NULL);});
 wait_until(sub { $control->ask(q{SELECT eduai.test_paused('privacy-anonymise-written');}) eq '1' }, 30, 'a segment is written');
 is(value(q{SELECT count(*) FROM everything() WHERE user_id LIKE 'anon-%'}), '0', 'before its commit nobody sees it');
+is(value(q{SELECT count(*) || ' ' || count(backend_xmin) || ' ' || count(backend_xid) FROM pg_stat_activity WHERE query LIKE 'CALL eduai.anonymise_events%'}), '1 0 0',
+	'the caller of the procedure waits without a snapshot');
 
 # Writers go on meanwhile, also to the learner whose events are being changed.
 is(value(q{SELECT version > 0 FROM eduai.append_event('learner-pupil1', 'later', user_id => 'pupil1')}), 't', 'appends wait for nothing');
@@ -92,13 +82,13 @@ my $first = value(q{SELECT count(*) FROM everything() WHERE user_id LIKE 'anon-%
 cmp_ok($first, '>', 0, 'one segment is committed');
 my @key = glob($node->data_dir . '/pgsql_tmp_eduai_anonymise.*');
 is(scalar @key, 1, 'the key of the names is in a file that base backups pass over');
-kill_server();
+kill_server($node);
 $node->start;
 wait_until(sub { defined try_query($node, 'SELECT 1') }, 60, 'the server is back');
 is(value(q{SELECT count(*) FROM everything() WHERE user_id LIKE 'anon-%'}), $first, 'what was committed is there after kill -9');
 
 cmp_ok(value(q{SELECT eduai.anonymise_events('2 years')}), '>', 0, 'a second call goes on');
-is(value(q{SELECT eduai.anonymise_events('2 years')}), '0', 'and there is no more to do');
+is(value(q{CALL eduai.anonymise_events('2 years', NULL)}), '0', 'and there is no more to do');
 is(scalar(my @left = glob($node->data_dir . '/pgsql_tmp_eduai_anonymise.*')), 0, 'the key is gone');
 
 is(value(q{SELECT count(DISTINCT user_id) FROM everything() WHERE user_id LIKE 'anon-%'}), '40', 'one name for each learner, before and after the crash');

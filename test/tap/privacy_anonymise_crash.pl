@@ -16,18 +16,6 @@ my $node = new_node(conf => { 'eduai.test_mode' => 'on', 'eduai.compact_after' =
 sub value { return $node->safe_psql('postgres', $_[0]) }
 sub of_tenant { return value("SET eduai.tenant = '$_[0]'; $_[1]") }
 
-# Kills the server with every process it has, as a power cut would.
-sub kill_server
-{
-	my @pids = split /\n/, value('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-	# Without a postmaster a pause point would let them go on.
-	kill 'STOP', (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-	kill 'KILL', @pids;
-	$node->kill9;
-	wait_until(sub { !grep { kill 0, $_ } @pids }, 20, 'the server is dead');
-	return;
-}
-
 sub keys_of_names { return scalar(my @files = glob($node->data_dir . '/pgsql_tmp_eduai_anonymise.*')) }
 
 value(q{
@@ -101,7 +89,7 @@ for my $place (@places)
 	}
 	is(named(), $named, "@points: $named are named anew");
 	is(keys_of_names(), $keys, $keys ? 'the key is there' : 'no key yet');
-	kill_server();
+	kill_server($node);
 	$node->start;
 	is(named(), $named, 'the same after kill -9');
 }

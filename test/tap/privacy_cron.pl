@@ -23,7 +23,7 @@ sub by_hand { return $node->safe_psql('by_hand', $_[0]) }
 # ---- scheduled first: the minute runs ----
 
 value('CREATE EXTENSION eduai');
-like(value(q{SELECT command FROM eduai.schedule_maintenance() WHERE job = 'prune_runs'}), qr/^SELECT cron\.schedule_in_database\('eduai prune_runs', '[^']+', 'SELECT \* FROM eduai\.run_maintenance\(''prune_runs''\)', 'postgres'\)$/,
+like(value(q{SELECT command FROM eduai.schedule_maintenance() WHERE job = 'prune_runs'}), qr/^SELECT cron\.schedule_in_database\('eduai prune_runs', '[^']+', 'CALL eduai\.run_maintenance\(''prune_runs'', NULL\)', 'postgres'\)$/,
 	'without the extension pg_cron it returns what to run');
 is(value(q{SELECT count(*) FROM eduai.maintenance_status WHERE installed}), '0', 'and installs nothing');
 value('CREATE EXTENSION pg_cron');
@@ -47,6 +47,8 @@ is($_->answer(60), '10', 'twice at once: each is done or busy') for @session;
 is(by_hand(q{SELECT count(*) FROM eduai.read_all()}), '0', 'what was old is gone');
 is(by_hand(q{SELECT sum(rows) FROM eduai.maintenance_run WHERE job = 'retain_events'}), '51', 'each event was counted once');
 is(by_hand(q{SELECT r.result FROM eduai.run_maintenance('fit_learner_model') r}), 'done', 'a job by hand');
+like(by_hand(q{CALL eduai.run_maintenance('retain_events', NULL)}), qr/^\(retain_events,done,0,/, 'by the procedure');
+like(by_hand(q{BEGIN; CALL eduai.run_maintenance('prune_runs', NULL); COMMIT}), qr/^\(prune_runs,done,0,/, 'in a transaction block, too');
 my ($out, $err) = ('', '');
 $node->psql('by_hand', q{SELECT eduai.run_maintenance('nothing')}, stderr => \$err);
 like($err, qr/unknown job "nothing"/, 'an unknown job');

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use EduaiErasure;
 use EduaiTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,35 +17,13 @@ my $db = 'postgres';
 sub value { return $node->safe_psql($_[1] // $db, $_[0]) }
 sub failure { my (undef, undef, $err) = $node->psql($db, "\\set VERBOSITY verbose\n$_[0]"); return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err }
 sub keeper { return value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'eduai keeper' AND datname = current_database()}) }
-sub complete
-{
-	my ($database) = @_;
-	return wait_until(sub { (try_query($node, 'SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL', $database) // 'x') eq '0' }, 60, 'all erasures are complete');
-}
 sub paused { my ($point) = @_; return wait_until(sub { (try_query($node, "SELECT eduai.test_paused('$point')") // 0) > 0 }, 30, "the keeper is at $point") }
-
-sub learner
-{
-	my ($user, $n) = @_;
-	value(qq{SELECT count(*) FROM generate_series(1, $n) n, LATERAL eduai.append_event('learner-$user', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM generate_series(1, 10) n, LATERAL eduai.append_event('class', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM eduai.append_event('stream-of-$user', 'x', '{"text": "data-of-$user"}', '$user')});
-	value(qq{SELECT eduai.enqueue('custom', '{"text": "data-of-$user"}', user_id => '$user') IS NOT NULL});
-}
-
-# What is left of a learner: rows of the feed and of the export, as text.
-sub traces
-{
-	my ($user, $database) = @_;
-	return value(qq{SELECT coalesce(string_agg(e::text, E'\n'), '') FROM (SELECT e::text FROM eduai.read_all(0, 10000) e WHERE e::text LIKE '%of-$user%' OR user_id = '$user' OR stream LIKE '%$user'
-		UNION ALL SELECT x::text FROM eduai.export_user_rows('$user') x) t (e)}, $database);
-}
 
 value('SELECT eduai.create_key_store()');
 my $identity = value('SELECT eduai.user_ref(\'nobody\')');
-learner('bea', 100);
+learner($node, 'bea', 100);
 value(q{SELECT eduai.compact_events('0')});
-learner('bea', 100);
+learner($node, 'bea', 100);
 my $others = q{SELECT md5(string_agg(e::text, E'\n' ORDER BY "position")) FROM eduai.read_all(0, 10000) e WHERE user_id = 'bea'};
 my $of_bea = value($others);
 
@@ -54,7 +33,7 @@ for my $case (map { my $point = $_; map { [ $point, $_ ] } 'keeper', 'server' } 
 {
 	my ($point, $victim) = @$case;
 	my $user = "u-$point-$victim";
-	learner($user, 3000);
+	learner($node, $user, 3000);
 	value("SELECT eduai.test_pause('$point', true)");
 	my $pid = keeper();
 	value("SELECT eduai.erase_user('$user')");
@@ -72,8 +51,8 @@ for my $case (map { my $point = $_; map { [ $point, $_ ] } 'keeper', 'server' } 
 		$node->start;
 	}
 	value("SELECT eduai.test_pause('$point', false)");
-	complete();
-	is(traces($user), '', "$point: $victim killed: nothing is left of the learner");
+	erasures_complete($node);
+	is(traces($node, $user), '', "$point: $victim killed: nothing is left of the learner");
 	is(value($others), $of_bea, 'the other learner has everything');
 	is(failure(qq{SELECT eduai.publish_event('x', '$user', NULL)}), 'UE008', 'refused still');
 }

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use EduaiErasure;
 use EduaiTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -12,7 +13,6 @@ my $node = new_node(conf => { 'eduai.test_mode' => 'on', autovacuum => 'off', 'e
 my $sim = start_simulator();
 
 sub value { return $node->safe_psql('postgres', $_[0]) }
-sub complete { return wait_until(sub { (try_query($node, 'SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL') // 'x') eq '0' }, 60, 'all erasures are complete') }
 
 # ---- those who read by position ----
 
@@ -32,7 +32,7 @@ my $in_blocks = value(q{SELECT max("position") FROM eduai.fetch_events('half', 1
 value(qq{SELECT eduai.ack_events('pair', max("position"), 0) FROM eduai.fetch_events('pair', 200, 0) WHERE user_id = 'lea'; SELECT count(*) FROM eduai.fetch_events('pair', 100, 1)});
 my $of_lea = value($feed);
 value(q{SELECT eduai.erase_user('kit')});
-complete();
+erasures_complete($node);
 is(value($feed), $of_lea, 'positions of others are what they were');
 value("SELECT eduai.ack_events('half', $in_blocks)");
 is(value(q{SELECT "position" FROM eduai.subscription_status WHERE name = 'half'}), $in_blocks, 'a position that is gone is acknowledged');
@@ -91,7 +91,7 @@ my $pid = wait_until(sub {
 	return;
 }, 10, 'the dispatcher is held, outside of a transaction');
 value(q{SELECT eduai.erase_user('jon')});
-my $erased = eval { complete() };
+my $erased = eval { erasures_complete($node) };
 kill 'CONT', $pid;
 ok($erased, 'an erasure does not wait for the dispatcher');
 wait_until(sub { value('SELECT (SELECT count(*) FROM eduai.budget_reservation) = 0 AND (SELECT count(*) FROM eduai.provider_call) > 0') eq 't' }, 30, 'what came late is settled');

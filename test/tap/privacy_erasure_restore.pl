@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use EduaiErasure;
 use EduaiTest;
 use PostgreSQL::Test::Utils qw(slurp_file slurp_dir);
 use Test::More;
@@ -17,46 +18,23 @@ my $node = new_node(conf => {
 my $db = 'postgres';
 
 sub value { return $node->safe_psql($_[1] // $db, $_[0]) }
-sub complete
-{
-	my ($database) = @_;
-	return wait_until(sub { (try_query($node, 'SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL', $database) // 'x') eq '0' }, 60, 'all erasures are complete');
-}
-
-sub learner
-{
-	my ($user, $n) = @_;
-	value(qq{SELECT count(*) FROM generate_series(1, $n) n, LATERAL eduai.append_event('learner-$user', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM generate_series(1, 10) n, LATERAL eduai.append_event('class', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM eduai.append_event('stream-of-$user', 'x', '{"text": "data-of-$user"}', '$user')});
-	value(qq{SELECT eduai.enqueue('custom', '{"text": "data-of-$user"}', user_id => '$user') IS NOT NULL});
-}
-
-# What is left of a learner: rows of the feed and of the export, as text.
-sub traces
-{
-	my ($user, $database) = @_;
-	return value(qq{SELECT coalesce(string_agg(e::text, E'\n'), '') FROM (SELECT e::text FROM eduai.read_all(0, 10000) e WHERE e::text LIKE '%of-$user%' OR user_id = '$user' OR stream LIKE '%$user'
-		UNION ALL SELECT x::text FROM eduai.export_user_rows('$user') x) t (e)}, $database);
-}
-
 value('SELECT eduai.create_key_store()');
-learner('bea', 100);
+learner($node, 'bea', 100);
 my $others = q{SELECT md5(string_agg(e::text, E'\n' ORDER BY "position")) FROM eduai.read_all(0, 10000) e WHERE user_id = 'bea'};
 my $of_bea = value($others);
 
 # ---- nothing is left ----
 
-learner('zoe-canary', 50);
+learner($node, 'zoe-canary', 50);
 value(q{SELECT eduai.compact_events('0')});
-learner('zoe-canary', 50);
+learner($node, 'zoe-canary', 50);
 value(q{SELECT pg_create_logical_replication_slot('watch', 'test_decoding')});
 my $before = "$dir/before.sql";
 $node->command_ok([ 'pg_dump', '-d', $node->connstr($db), '-f', $before ], 'a dump of before');
 like(slurp_file($before), qr/zoe-canary/, 'which has the learner');
 my $ledger = value('SELECT eduai.export_erasures()');
 value(q{SELECT eduai.erase_user('zoe-canary')});
-complete();
+erasures_complete($node);
 unlike($node->safe_psql($db, q{SELECT data FROM pg_logical_slot_get_changes('watch', NULL, NULL) WHERE data LIKE '%INSERT%' AND data NOT LIKE '%erasure%'}), qr/zoe-canary/, 'a slot gets no new row with the learner');
 value(q{SELECT pg_drop_replication_slot('watch')});
 $node->command_ok([ 'pg_dump', '-d', $node->connstr($db), '-f', "$dir/after.sql" ], 'a dump of after');
@@ -78,12 +56,12 @@ unlike(slurp_file($node->logfile), qr/data-of-zoe-canary/, 'nor has the log of t
 
 value('CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=0', '-d', $node->connstr('restored'), '-f', $before ], 'the old dump is restored');
-like(traces('zoe-canary', 'restored'), qr/session-of-zoe-canary.*session-of-zoe-canary/s, 'the learner is back');
+like(traces($node, 'zoe-canary', 'restored'), qr/session-of-zoe-canary.*session-of-zoe-canary/s, 'the learner is back');
 like(value(q{SELECT string_agg(code, ' ') FROM eduai.health_problems()}, 'restored'), qr/\berasures_missing\b/, 'health() warns');
 wait_until(sub { value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'eduai keeper' AND datname = 'restored'}) eq '1' }, 90, 'its keeper runs');
 is(value('SELECT eduai.apply_erasures()', 'restored'), '1', 'one is applied');
-complete('restored');
-is(traces('zoe-canary', 'restored'), '', 'the learner is gone again');
+erasures_complete($node, 'restored');
+is(traces($node, 'zoe-canary', 'restored'), '', 'the learner is gone again');
 unlike(value(q{SELECT coalesce(string_agg(code, ' '), '') FROM eduai.health_problems()}, 'restored'), qr/erasures_missing/, 'health() is silent');
 is(value('SELECT eduai.apply_erasures()', 'restored'), '0', 'once is enough');
 is(value(qq{SELECT eduai.apply_erasures('$ledger')}, 'restored'), '0', 'an older ledger has nothing new');
@@ -102,9 +80,9 @@ $node->backup('b');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'b', has_streaming => 1);
 $standby->start;
-learner('ivy', 5);
+learner($node, 'ivy', 5);
 value(q{SELECT eduai.erase_user('ivy')});
-complete();
+erasures_complete($node);
 $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 $node->stop('immediate');
 $standby->promote;

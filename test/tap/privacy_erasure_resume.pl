@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use EduaiSession;
+use EduaiErasure;
 use EduaiTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -13,7 +14,6 @@ my $dir = PostgreSQL::Test::Utils::tempdir();
 my $node = new_node(conf => { 'eduai.test_mode' => 'on', autovacuum => 'off', 'eduai.key_store' => "$dir/keys", 'eduai.compact_after' => '-1' });
 
 sub value { return $node->safe_psql('postgres', $_[0]) }
-sub complete { return wait_until(sub { (try_query($node, 'SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL') // 'x') eq '0' }, 60, 'all erasures are complete') }
 sub events { my ($user, $n, $stream) = @_; return value(qq{SELECT count(*) FROM generate_series(1, $n) n, LATERAL eduai.append_event(@{[ $stream ? "'$stream'" : "'learner-$user'" ]}, 'diary', jsonb_build_object('text', 'words of $user', 'n', n), '$user')}) }
 sub words { my ($user) = @_; return value(qq{SELECT count(*) FROM eduai.read_stream('learner-$user') WHERE data ->> 'text' = 'words of $user'}) }
 sub has_key { my ($user) = @_; return value("SELECT eduai.test_destroy_key('$user')") }
@@ -40,7 +40,7 @@ is(words('gus'), '3', 'the key is there between the commit and its destruction')
 is(value(q{SELECT keys_destroyed_at IS NULL FROM eduai.erasure_status}), 't', 'which has not been');
 $node->stop('immediate');
 $node->start;
-complete();
+erasures_complete($node);
 is(has_key('gus'), 'f', 'killed between them: it is destroyed after the restart');
 is(value(q{SELECT keys_destroyed_at < completed_at FROM eduai.erasure_status}), 't', 'before the end');
 
@@ -64,7 +64,7 @@ my $cursor = value(q{SELECT cursor FROM eduai.erasure_step WHERE source = 'event
 my $before = value('INSERT INTO held DEFAULT VALUES; SELECT max(n) FROM way');
 $node->stop('immediate');
 $node->start;
-complete();
+erasures_complete($node);
 is(value("SELECT was FROM way WHERE n > $before AND source = 'events' ORDER BY n LIMIT 1"), $cursor, 'after a crash it goes on where it was');
 is(value("SELECT count(*) FROM way WHERE n > $before AND source = 'events' AND (is_now IS NULL OR is_now = 'hot 0')"), '0', 'and never begins again');
 is(value(q{SELECT removed ->> 'events' FROM eduai.erasure_status WHERE completed_at IS NOT NULL ORDER BY requested_at DESC LIMIT 1}), '6000', 'each event was removed once');

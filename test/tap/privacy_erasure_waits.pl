@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use EduaiErasure;
 use EduaiSession;
 use EduaiTest;
 use PostgreSQL::Test::Utils;
@@ -17,73 +18,50 @@ my $db = 'postgres';
 
 sub value { return $node->safe_psql($_[1] // $db, $_[0]) }
 sub failure { my (undef, undef, $err) = $node->psql($db, "\\set VERBOSITY verbose\n$_[0]"); return $err =~ /ERROR:\s+(\w+)/ ? $1 : $err }
-sub complete
-{
-	my ($database) = @_;
-	return wait_until(sub { (try_query($node, 'SELECT count(*) FROM eduai.erasure WHERE completed_at IS NULL', $database) // 'x') eq '0' }, 60, 'all erasures are complete');
-}
-
-sub learner
-{
-	my ($user, $n) = @_;
-	value(qq{SELECT count(*) FROM generate_series(1, $n) n, LATERAL eduai.append_event('learner-$user', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM generate_series(1, 10) n, LATERAL eduai.append_event('class', 'x', jsonb_build_object('n', n, 'text', 'data-of-$user'), '$user', 'session-of-$user');
-		SELECT count(*) FROM eduai.append_event('stream-of-$user', 'x', '{"text": "data-of-$user"}', '$user')});
-	value(qq{SELECT eduai.enqueue('custom', '{"text": "data-of-$user"}', user_id => '$user') IS NOT NULL});
-}
-
-# What is left of a learner: rows of the feed and of the export, as text.
-sub traces
-{
-	my ($user, $database) = @_;
-	return value(qq{SELECT coalesce(string_agg(e::text, E'\n'), '') FROM (SELECT e::text FROM eduai.read_all(0, 10000) e WHERE e::text LIKE '%of-$user%' OR user_id = '$user' OR stream LIKE '%$user'
-		UNION ALL SELECT x::text FROM eduai.export_user_rows('$user') x) t (e)}, $database);
-}
-
 value('SELECT eduai.create_key_store()');
 # of another: the class is not the learners' alone
-learner('bea', 1);
+learner($node, 'bea', 1);
 
 # ---- those who looked before ----
 
 my $early = EduaiSession->new($node);
-learner('dora', 10);
+learner($node, 'dora', 10);
 $early->ask(q{BEGIN; SELECT eduai.enqueue('custom', '{"text": "data-of-dora, late"}', user_id => 'dora') IS NOT NULL; SELECT version FROM eduai.append_event('stream-2-of-dora', 'x', '{}', 'dora');});
 value(q{SELECT eduai.erase_user('dora')});
 wait_until(sub { value(q{SELECT count(*) FROM eduai.erasure_step WHERE done AND source IN ('tasks', 'events')}) eq '2' }, 30, 'what can be removed is');
 is(value(q{SELECT completed_at IS NULL FROM eduai.erasure_status ORDER BY requested_at DESC LIMIT 1}), 't', 'it is not complete while somebody older runs');
 $early->ask('COMMIT;');
-complete();
-is(traces('dora'), '', 'what was written late is gone, too');
+erasures_complete($node);
+is(traces($node, 'dora'), '', 'what was written late is gone, too');
 $early->quit;
 
-learner('eva', 10);
+learner($node, 'eva', 10);
 value(q{BEGIN; SELECT eduai.enqueue('custom', '{"text": "data-of-eva, prepared"}', user_id => 'eva') IS NOT NULL; PREPARE TRANSACTION 'eva'});
 value(q{SELECT eduai.erase_user('eva')});
 wait_until(sub { value(q{SELECT count(*) FROM eduai.erasure_step WHERE done AND source IN ('tasks', 'events')}) eq '2' }, 30, 'what can be removed is');
 value(q{COMMIT PREPARED 'eva'});
-complete();
-is(traces('eva'), '', 'what was prepared before is gone');
+erasures_complete($node);
+is(traces($node, 'eva'), '', 'what was prepared before is gone');
 
 # ---- a step that is rolled back ----
 
 # What it had found out of streams is found out again.
-learner('gus', 5);
+learner($node, 'gus', 5);
 value(q{SELECT eduai.compact_events('0')});
 my $holder = EduaiSession->new($node);
 $holder->ask('BEGIN; SELECT count(*) FROM (SELECT FROM eduai.event_block FOR UPDATE) b;');
 value(q{SELECT eduai.erase_user('gus')});
 wait_until(sub { value(q{SELECT count(*) FROM eduai.erasure_step WHERE source = 'events' AND error LIKE '55P03%'}) eq '1' }, 20, 'blocks are held');
 $holder->ask('COMMIT;');
-complete();
+erasures_complete($node);
 $holder->quit;
-is(traces('gus'), '', 'erased all the same');
+is(traces($node, 'gus'), '', 'erased all the same');
 is(failure(q{SELECT eduai.append_event('stream-of-gus', 'x')}), 'UE008', 'the stream that was the learner\'s alone takes nothing more');
 
 # ---- prepared ----
 
 # An erasure that is prepared holds only when it is committed.
-learner('fay', 5);
+learner($node, 'fay', 5);
 value(q{BEGIN; SELECT eduai.erase_user('fay'); PREPARE TRANSACTION 'fay'});
 value(q{ROLLBACK PREPARED 'fay'});
 is(value(q{SELECT version FROM eduai.append_event('learner-fay', 'x', '{}', 'fay')}), '6', 'rolled back: nothing happened');
@@ -92,8 +70,8 @@ is(value(q{SELECT eduai.stream_version('learner-fay')}), '7', 'nor with a savepo
 value(q{BEGIN; SELECT eduai.erase_user('fay'); PREPARE TRANSACTION 'fay'});
 value(q{COMMIT PREPARED 'fay'});
 wait_until(sub { value(q{SELECT count(*) FROM eduai.erasure}) eq '4' }, 5, 'it is there');
-complete();
-is(traces('fay'), '', 'committed: erased');
+erasures_complete($node);
+is(traces($node, 'fay'), '', 'committed: erased');
 
 # ---- the application's own tables ----
 
@@ -111,7 +89,7 @@ value(q{DROP TRIGGER refuse ON pupil});
 # afterwards: an attempt that met the trigger has told when it is tried again
 value(q{UPDATE eduai.erasure_step SET retry_at = NULL});
 $node->restart;
-complete();
+erasures_complete($node);
 is(value(q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM pupil}), '2 3', 'a table is rid of the learner, of this tenant only');
 is(value(q{SELECT string_agg(pupil, ' ') FROM essay}), '2', 'so is the other');
 

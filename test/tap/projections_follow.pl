@@ -95,17 +95,6 @@ check('at first');
 my @points = qw(projections-folded projections-positioned projections-committed);
 my $in_flight = 0;
 
-sub kill_server
-{
-	my @pids = split /\n/, value('SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
-	kill 'STOP', (slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/)[0];
-	kill 'KILL', @pids;
-	$node->kill9;
-	wait_until(sub { !grep { kill 0, $_ } @pids }, 20, 'the server is dead');
-	$node->start;
-	return;
-}
-
 for my $round (1 .. $rounds)
 {
 	my $point = $points[ int rand @points ];
@@ -114,7 +103,7 @@ for my $round (1 .. $rounds)
 	wait_until(sub { (try_query($node, "SELECT eduai.test_paused('$point')") // 0) > 0 }, 60, "round $round: a step is at $point");
 	my @at = pids(q{('eduai projector', 'eduai helper')});
 	$in_flight++ if @at && value("SELECT eduai.test_paused('$point')") > 0;
-	if ($round % 8 == 0) { kill_server() }
+	if ($round % 8 == 0) { kill_server($node); $node->start }
 	else
 	{
 		kill 'KILL', $at[ int rand @at ];
