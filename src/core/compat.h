@@ -165,6 +165,15 @@ eduai_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, bool wait, boo
 	return result;
 }
 
+/* PG18: the portal alone knows whether its plan is run once. */
+#if PG_VERSION_NUM >= 180000
+#define EDUAI_RUN_ONCE_PARAM
+#define EDUAI_RUN_ONCE
+#else
+#define EDUAI_RUN_ONCE_PARAM , bool execute_once
+#define EDUAI_RUN_ONCE		 , execute_once
+#endif
+
 /* PG18: an index scan may be instrumented. */
 static inline IndexScanDesc
 eduai_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)

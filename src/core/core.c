@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "core/answer.h"
 #include "core/clock.h"
 #include "core/core.h"
 #include "core/guard.h"
@@ -30,4 +31,5 @@ eduai_core_init(void)
 	eduai_core_status_init();
 	eduai_core_seal_init();
 	eduai_core_worker_init();
+	eduai_core_answer_init();
 }

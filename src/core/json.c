@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "core/json.h"
+#include "core/json_write.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -142,7 +143,11 @@ eduai_core_json_length(const Jsonb *array)
 char *
 eduai_core_json_cstring(const Jsonb *json)
 {
-	return JsonbToCString(NULL, (JsonbContainer *) &json->root, VARSIZE(json));
+	StringInfoData text;
+
+	initStringInfo(&text);
+	eduai_core_json_write(&text, &json->root);
+	return text.data;
 }
 
 Jsonb *

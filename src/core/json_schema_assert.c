@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_collation.h"
+#include "core/json.h"
 #include "core/json_schema_internal.h"
 #include "mb/pg_wchar.h"
 #include "regex/regex.h"
@@ -20,8 +21,7 @@
 static const char *
 shown(const JsonbValue *value)
 {
-	Jsonb *json = JsonbValueToJsonb((JsonbValue *) value);
-	char *text = JsonbToCString(NULL, &json->root, VARSIZE(json));
+	char *text = eduai_core_json_cstring(JsonbValueToJsonb((JsonbValue *) value));
 	int length = strlen(text);
 
 	if (length > SHOWN_BYTES)

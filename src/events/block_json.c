@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "core/json.h"
+#include "core/json_write.h"
 #include "events/block_json.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -90,12 +91,14 @@ shred_number(Numeric value, EduaiLeaves *leaves, char *kind)
 }
 
 static void
-shred_text(JsonbContainer *container, int length, StringInfo shape, EduaiLeaves *leaves)
+shred_text(JsonbContainer *container, StringInfo shape, EduaiLeaves *leaves)
 {
-	char *text = JsonbToCString(NULL, container, length);
+	StringInfoData text;
 
+	initStringInfo(&text);
+	eduai_core_json_write(&text, container);
 	appendStringInfoCharMacro(shape, 'j');
-	add_text(leaves, 'j', text, (int) strlen(text));
+	add_text(leaves, 'j', text.data, text.len);
 }
 
 /* An array of small numbers only, or of strings only. */
@@ -166,7 +169,7 @@ shred_value(const JsonbValue *v, int depth, StringInfo shape, EduaiLeaves *leave
 			if (JsonContainerIsObject(v->val.binary.data))
 				return shred_object(v->val.binary.data, depth + 1, shape, leaves);
 			if (!shred_array(v->val.binary.data, shape, leaves))
-				shred_text(v->val.binary.data, v->val.binary.len, shape, leaves);
+				shred_text(v->val.binary.data, shape, leaves);
 			return true;
 	}
 	appendStringInfoCharMacro(shape, kind);
@@ -209,7 +212,7 @@ eduai_events_json_shred(const Jsonb *json, StringInfo shape, EduaiLeaves *leaves
 		return;
 	shape->len = shape_start;
 	leaves->n = leaves->first;
-	shred_text(root, VARSIZE(json), shape, leaves);
+	shred_text(root, shape, leaves);
 }
 
 /* ---- shapes ---- */

@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "core/json.h"
+#include "core/json_write.h"
 #include "gateway/parents.h"
 #include "gateway/wire.h"
 #include "lib/stringinfo.h"
@@ -155,7 +156,7 @@ append_value(StringInfo text, JsonbValue *value)
 			appendStringInfoString(text, value->val.boolean ? "true" : "false");
 			break;
 		case jbvBinary:
-			(void) JsonbToCString(text, value->val.binary.data, value->val.binary.len);
+			eduai_core_json_write(text, value->val.binary.data);
 			break;
 		default:
 			appendStringInfoString(text, "null");

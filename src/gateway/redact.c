@@ -49,7 +49,7 @@ eduai_gateway_redact_json(Jsonb *json, const char *key)
 	initStringInfo(&escaped);
 	escape_json(&escaped, key);
 	escaped.data[escaped.len - 1] = '\0';
-	text = JsonbToCString(NULL, &json->root, VARSIZE(json));
+	text = eduai_core_json_cstring(json);
 	text = eduai_gateway_redact(text, strlen(text), escaped.data + 1, &length);
 	return eduai_core_json_parse(text);
 }

@@ -112,7 +112,7 @@ show(const Jsonb *object, const char *key)
 
 	if (!eduai_core_json_get(object, key, &value))
 		return "";
-	text = JsonbToCString(NULL, &JsonbValueToJsonb(&value)->root, 0);
+	text = eduai_core_json_cstring(JsonbValueToJsonb(&value));
 	if (value.type == jbvString)
 		text = pnstrdup(value.val.string.val, value.val.string.len);
 	text[pg_mbcliplen(text, strlen(text), 100)] = '\0';

@@ -216,9 +216,11 @@ wait_for_task($node, $task, 'completed', 20);
 # ---- a record before its bytes ----
 
 race('held', 'latency=8000', 'latency=8000');
+set('eduai.hedge_after', '1h');
 $task = enqueue('held');
 wait_until(sub { requests($sim, 'held') == 1 }, 10, 'the first call leaves');
 value(q{SELECT eduai.test_pause('turn-before-commit', true)});
+set('eduai.hedge_after', '200ms');
 wait_until(sub { value(q{SELECT eduai.test_paused('turn-before-commit')}) > 0 }, 10, 'the turn that chose the second is not committed');
 is(scalar requests($other, 'held'), 0, 'it has not left');
 my $pid = dispatcher();

@@ -1,0 +1,166 @@
+/*
+ * json_write.c: see json_write.h.
+ *
+ * The server's own writer turns each value into one of its parser's, calls a
+ * state machine for each and writes strings a byte at a time.  Here containers
+ * are walked where they lie, and what needs no escape is copied in runs.
+ */
+#include "postgres.h"
+
+#include "core/json_write.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+#define EACH(byte) (UINT64CONST(0x0101010101010101) * (byte))
+/* the high bit of each byte of "w" that is below "limit", and perhaps of bytes after the first */
+#define BELOW(w, limit) (((w) - EACH(limit)) & ~(w) & EACH(0x80))
+
+static bool
+must_escape(unsigned char c)
+{
+	return c < ' ' || c == '"' || c == '\\';
+}
+
+/* How many bytes from "at" need no escape. */
+static int
+plain_run(const char *at, int length)
+{
+	int n = 0;
+
+	for (; n + 8 <= length; n += 8)
+	{
+		uint64 w;
+
+		memcpy(&w, at + n, 8);
+		if ((BELOW(w, ' ') | BELOW(w ^ EACH('"'), 1) | BELOW(w ^ EACH('\\'), 1)) != 0)
+			break;
+	}
+	while (n < length && !must_escape((unsigned char) at[n]))
+		n++;
+	return n;
+}
+
+static void
+write_escaped(StringInfo out, unsigned char c)
+{
+	static const char named[] = "b\bf\fn\nr\rt\t\"\"\\\\";
+
+	for (const char *at = named; *at != '\0'; at += 2)
+	{
+		if ((unsigned char) at[1] == c)
+		{
+			appendStringInfoCharMacro(out, '\\');
+			appendStringInfoCharMacro(out, *at);
+			return;
+		}
+	}
+	appendStringInfo(out, "\\u%04x", c);
+}
+
+static void
+write_string(StringInfo out, const char *at, int length)
+{
+	const char *end = at + length;
+
+	enlargeStringInfo(out, length + 2);
+	appendStringInfoCharMacro(out, '"');
+	while (at < end)
+	{
+		int run = plain_run(at, (int) (end - at));
+
+		appendBinaryStringInfo(out, at, run);
+		at += run;
+		if (at < end)
+			write_escaped(out, (unsigned char) *at++);
+	}
+	appendStringInfoCharMacro(out, '"');
+}
+
+static void
+write_number(StringInfo out, Numeric number)
+{
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+
+	appendStringInfoString(out, text);
+	pfree(text);
+}
+
+/* The entries of a container one after the other; their bytes lie in "data" in the same order. */
+typedef struct Entries
+{
+	const JEntry *next;
+	char *data;
+	uint32 offset; /* of the next one's bytes; what is aligned begins behind its padding */
+} Entries;
+
+static void
+write_next(StringInfo out, Entries *at)
+{
+	JEntry entry = *at->next++;
+	uint32 begin = at->offset;
+
+	JBE_ADVANCE_OFFSET(at->offset, entry);
+	if (JBE_ISSTRING(entry))
+		write_string(out, at->data + begin, (int) (at->offset - begin));
+	else if (JBE_ISNUMERIC(entry))
+		write_number(out, (Numeric) (at->data + INTALIGN(begin)));
+	else if (JBE_ISCONTAINER(entry))
+		eduai_core_json_write(out, (const JsonbContainer *) (at->data + INTALIGN(begin)));
+	else if (JBE_ISBOOL_TRUE(entry))
+		appendBinaryStringInfo(out, "true", 4);
+	else if (JBE_ISBOOL_FALSE(entry))
+		appendBinaryStringInfo(out, "false", 5);
+	else
+		appendBinaryStringInfo(out, "null", 4);
+}
+
+static void
+write_array(StringInfo out, const JsonbContainer *json)
+{
+	int n = (int) JsonContainerSize(json);
+	Entries values = {json->children, (char *) unconstify(JEntry *, json->children + n), 0};
+	bool bare = JsonContainerIsScalar(json); /* a value that is no container lies in an array */
+
+	if (!bare)
+		appendStringInfoCharMacro(out, '[');
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0)
+			appendBinaryStringInfo(out, ", ", 2);
+		write_next(out, &values);
+	}
+	if (!bare)
+		appendStringInfoCharMacro(out, ']');
+}
+
+/* All keys lie before all values. */
+static void
+write_object(StringInfo out, const JsonbContainer *json)
+{
+	int n = (int) JsonContainerSize(json);
+	char *data = (char *) unconstify(JEntry *, json->children + 2 * n);
+	Entries keys = {json->children, data, 0};
+	Entries values = {json->children + n, data, getJsonbOffset(json, n)};
+
+	appendStringInfoCharMacro(out, '{');
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0)
+			appendBinaryStringInfo(out, ", ", 2);
+		write_next(out, &keys);
+		appendBinaryStringInfo(out, ": ", 2);
+		write_next(out, &values);
+	}
+	appendStringInfoCharMacro(out, '}');
+}
+
+void
+eduai_core_json_write(StringInfo out, const JsonbContainer *json)
+{
+	check_stack_depth();
+	if (JsonContainerIsObject(json))
+		write_object(out, json);
+	else
+		write_array(out, json);
+}
