@@ -12,14 +12,25 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
-#define EACH(byte) (UINT64CONST(0x0101010101010101) * (byte))
-/* the high bit of each byte of "w" that is below "limit", and perhaps of bytes after the first */
-#define BELOW(w, limit) (((w) - EACH(limit)) & ~(w) & EACH(0x80))
+/* The compiler makes of these what the processor has for many bytes at once. */
+typedef unsigned char Bytes __attribute__((vector_size(16)));
+typedef uint64 Halves __attribute__((vector_size(16)));
 
 static bool
 must_escape(unsigned char c)
 {
 	return c < ' ' || c == '"' || c == '\\';
+}
+
+static bool
+any_must_escape(const char *at)
+{
+	Bytes bytes;
+	Halves found;
+
+	memcpy(&bytes, at, sizeof(bytes));
+	found = (Halves) ((bytes < ' ') | (bytes == '"') | (bytes == '\\'));
+	return (found[0] | found[1]) != 0;
 }
 
 /* How many bytes from "at" need no escape. */
@@ -28,14 +39,8 @@ plain_run(const char *at, int length)
 {
 	int n = 0;
 
-	for (; n + 8 <= length; n += 8)
-	{
-		uint64 w;
-
-		memcpy(&w, at + n, 8);
-		if ((BELOW(w, ' ') | BELOW(w ^ EACH('"'), 1) | BELOW(w ^ EACH('\\'), 1)) != 0)
-			break;
-	}
+	while (n + (int) sizeof(Bytes) <= length && !any_must_escape(at + n))
+		n += (int) sizeof(Bytes);
 	while (n < length && !must_escape((unsigned char) at[n]))
 		n++;
 	return n;
