@@ -171,7 +171,7 @@ eduai_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, bool wait, boo
 #define EDUAI_RUN_ONCE
 #else
 #define EDUAI_RUN_ONCE_PARAM , bool execute_once
-#define EDUAI_RUN_ONCE		 , execute_once
+#define EDUAI_RUN_ONCE       , execute_once
 #endif
 
 /* PG18: an index scan may be instrumented. */

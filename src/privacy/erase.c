@@ -90,6 +90,13 @@ eduai_privacy_erase_intend(const char *tenant, const char *user_id, const char *
 	return true;
 }
 
+void
+eduai_privacy_erasures_hold(const char *mode)
+{
+	if (SPI_execute(psprintf("LOCK TABLE eduai.erasure IN %s MODE", mode), false, 0) < 0)
+		elog(ERROR, "could not lock the erasures");
+}
+
 bool
 eduai_privacy_erase_wants_blocks(const char *tenant)
 {

@@ -29,6 +29,12 @@ extern bool eduai_privacy_erase_intend(const char *tenant, const char *user_id, 
 									   const EduaiErasedDigest *digest);
 
 /*
+ * Locks the table of erasures until the transaction ends: in mode SHARE ROW
+ * EXCLUSIVE none begins or ends meanwhile.  Inside SPI, as the owner.
+ */
+extern void eduai_privacy_erasures_hold(const char *mode);
+
+/*
  * Is an erasure of the tenant at its events, or about to be?  Then long work on
  * the tenant's blocks lets it go first.  Not one that fails.
  */

@@ -395,7 +395,8 @@ static EduaiPlan finish = {
 	"UPDATE eduai.erasure e SET completed_at = pg_catalog.clock_timestamp(), user_id = NULL,"
 	" removed = coalesce((SELECT jsonb_object_agg(s.source, s.removed) FROM eduai.erasure_step s"
 	" WHERE s.tenant_id = $1 AND s.user_ref = $2 AND s.removed > 0), '{}')"
-	" WHERE e.tenant_id = $1 AND e.user_ref = $2",
+	" WHERE e.tenant_id = $1 AND e.user_ref = $2 AND NOT EXISTS (SELECT FROM eduai.erasure_step s"
+	" WHERE s.tenant_id = $1 AND s.user_ref = $2 AND NOT s.done)",
 	2,
 	{TEXTOID, TEXTOID}};
 static EduaiPlan drop_steps = {
@@ -435,7 +436,12 @@ end_erasure(Hand *hand)
 	else if (over)
 	{
 		destroy_key(hand);
-		eduai_core_run_latest(&finish, args, NULL);
+		/* a table that was registered meanwhile has added a step */
+		eduai_privacy_erasures_hold("ROW EXCLUSIVE");
+		over = eduai_core_run_latest(&finish, args, NULL) > 0;
+	}
+	if (over)
+	{
 		eduai_core_run_latest(&drop_steps, args, NULL);
 		eduai_core_run_latest(&drop_names, args, NULL);
 	}

@@ -116,6 +116,15 @@ static EduaiPlan keep = {
 	7,
 	{TEXTOID, TEXTOID, NAMEOID, TEXTOID, NAMEARRAYOID, NAMEOID, NAMEOID}};
 
+/* Learners who are being erased meanwhile are erased here, too. */
+static EduaiPlan add_steps = {
+	"INSERT INTO eduai.erasure_step (tenant_id, user_ref, source, rank, expected, exact)"
+	" SELECT e.tenant_id, e.user_ref, 'table:' || $2 || '.' || $3, 30, 0, false"
+	" FROM eduai.erasure e WHERE e.tenant_id = $1 AND e.completed_at IS NULL"
+	" ON CONFLICT DO NOTHING",
+	3,
+	{TEXTOID, TEXTOID, NAMEOID}};
+
 static char *
 table_name(Oid relid)
 {
@@ -161,7 +170,10 @@ eduai_register_personal_data(PG_FUNCTION_ARGS)
 	nulls[6] = PG_ARGISNULL(4) ? 'n' : ' ';
 	eduai_core_enter(&saved);
 	SPI_connect();
+	/* none begins that does not see the table, none ends that the table does not see */
+	eduai_privacy_erasures_hold("SHARE ROW EXCLUSIVE");
 	eduai_core_run_latest(&keep, args, nulls);
+	eduai_core_run_latest(&add_steps, args, NULL);
 	SPI_finish();
 	eduai_core_leave(&saved);
 	PG_RETURN_VOID();

@@ -9,10 +9,16 @@
  * appends in each tenth of a second, beside the mean of the two times alone.
  * Afterwards all is read: a name for each learner, and what each skill has.
  *
+ * What writers without a RATE reach drifts within minutes by more than the job
+ * takes of it: beside them it works TURN seconds and is still as long, and each
+ * turn stands beside the still ones before and after it.
+ *
  *   EVENTS=5000000  LEARNERS=100000  WRITERS=2  RATE=200  SECONDS=20
+ *   TURN=10         seconds, with RATE=0
  *   SHARE=20        eduai.maintenance_share; 100: the job never rests
  */
 #include "bench.h"
+#include "load.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -23,6 +29,7 @@
 
 #define MAX_WRITERS 16
 #define SLOTS       100000 /* tenths of a second */
+#define MAX_TURNS   200
 
 typedef struct Writer
 {
@@ -104,14 +111,32 @@ start_writers(void)
 	}
 }
 
+/* The median of their tenths of a second between two times. */
+static double
+rate_between(int64_t from_us, int64_t to_us)
+{
+	int first = (int) ((from_us - phase_start + 99999) / 100000);
+	int n = (int) ((to_us - phase_start) / 100000) - first;
+	double *rates = malloc(sizeof(double) * SLOTS);
+	double result;
+
+	if (n <= 0 || first + n > SLOTS)
+		fail("a time of %d tenths of a second cannot be measured", n);
+	for (int i = 0; i < n; i++)
+		rates[i] = slots[first + i] * 10.0;
+	result = median(rates, n);
+	free(rates);
+	return result;
+}
+
 static void
 stop_writers(Phase *phase)
 {
-	double *rates = malloc(sizeof(double) * SLOTS);
+	int64_t now = wall_us();
 	int64_t worst = 0;
-	int n;
 
-	phase->seconds = (double) (wall_us() - phase_start) / 1e6;
+	phase->seconds = (double) (now - phase_start) / 1e6;
+	phase->per_s = rate_between(phase_start, now);
 	stopping = true;
 	for (int i = 0; i < nwriters; i++)
 	{
@@ -119,12 +144,7 @@ stop_writers(Phase *phase)
 		if (writers[i].worst_us > worst)
 			worst = writers[i].worst_us;
 	}
-	n = (int) (phase->seconds * 10);
-	for (int i = 0; i < n && i < SLOTS; i++)
-		rates[i] = slots[i] * 10.0;
-	phase->per_s = n > 0 ? median(rates, n < SLOTS ? n : SLOTS) : 0;
 	phase->worst_ms = (double) worst / 1000;
-	free(rates);
 }
 
 static void
@@ -221,28 +241,115 @@ check(PGconn *db, int events, int learners)
 	printf("read again: %d events, a name for each learner, each skill as it was\n", events);
 }
 
+/* ---- the two ways ---- */
+
+static void
+set(PGconn *db, const char *name, int value)
+{
+	char sql[100];
+
+	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eduai.%s = %d", name, value);
+	run(db, sql);
+	run(db, "SELECT pg_reload_conf()");
+}
+
+static int64_t
+at_once(PGconn *db)
+{
+	Phase before = {.name = "before"};
+	Phase during = {.name = "during"};
+	Phase after = {.name = "after"};
+	const Phase *all[] = {&before, &during, &after};
+	int64_t changed;
+
+	quiet(&before);
+	start_writers();
+	changed = ask_int(db, "CALL eduai.anonymise_events('2 years', NULL)");
+	stop_writers(&during);
+	quiet(&after);
+	printf("anonymised %lld events in %.1f s: %.0f a second\n", (long long) changed, during.seconds,
+		   (double) changed / during.seconds);
+	for (int i = 0; i < 3; i++)
+		printf("%-8s median %.0f appends/s, longest %.1f ms (%.1f s)\n", all[i]->name,
+			   all[i]->per_s, all[i]->worst_ms, all[i]->seconds);
+	printf("median rate during, of the mean of before and after: %.2f\n",
+		   2 * during.per_s / (before.per_s + after.per_s));
+	return changed;
+}
+
+/* A turn of the job; the events that it anonymised. */
+static int64_t
+work(PGconn *db, bool *more)
+{
+	char *result = ask(db, "CALL eduai.run_maintenance('retain_events', NULL)");
+	char outcome[32];
+	long long rows;
+
+	if (sscanf(result, "(%*[^,],%31[^,],%lld", outcome, &rows) != 2)
+		fail("cannot read \"%s\"", result);
+	if (strcmp(outcome, "done") != 0 && strcmp(outcome, "unfinished") != 0)
+		fail("a turn ended with \"%s\"", result);
+	*more = strcmp(outcome, "unfinished") == 0;
+	free(result);
+	return rows;
+}
+
+static int64_t
+in_turns(PGconn *db)
+{
+	int turn = env_int("TURN", 10);
+	Series still = new_series("alone", "%.0f appends/s", MAX_TURNS + 1);
+	Series works = new_series("beside the job", "%.0f appends/s", MAX_TURNS);
+	Series ratio = new_series("beside the job / alone before and after", "%.2f", MAX_TURNS);
+	int64_t worked_us = 0;
+	int64_t changed = 0;
+	bool more = true;
+	Phase all;
+
+	set(db, "maintenance_time_limit", turn * 1000);
+	run(db, "SELECT eduai.set_retention('events', '2 years', 'anonymise')");
+	start_writers();
+	sleep((unsigned) turn);
+	add_figure(&still, rate_between(phase_start, wall_us()));
+	while (more && works.n < MAX_TURNS)
+	{
+		int64_t from = wall_us();
+		int64_t to;
+
+		changed += work(db, &more);
+		to = wall_us();
+		worked_us += to - from;
+		sleep((unsigned) turn);
+		add_figure(&works, rate_between(from, to));
+		add_figure(&still, rate_between(to, wall_us()));
+		add_figure(&ratio, 2 * works.values[works.n - 1] /
+							   (still.values[still.n - 2] + still.values[still.n - 1]));
+	}
+	stop_writers(&all);
+	run(db, "ALTER SYSTEM RESET eduai.maintenance_time_limit");
+	printf("anonymised %lld events in %.1f s of work: %.0f a second; longest append %.1f ms\n",
+		   (long long) changed, (double) worked_us / 1e6,
+		   (double) changed * 1e6 / (double) worked_us, all.worst_ms);
+	print_series(&still);
+	print_series(&works);
+	print_series(&ratio);
+	return changed;
+}
+
 int
 main(void)
 {
 	PGconn *db = connect_db();
 	int events = env_int("EVENTS", 5000000);
 	int learners = env_int("LEARNERS", 100000);
-	Phase before = {.name = "before"};
-	Phase during = {.name = "during"};
-	Phase after = {.name = "after"};
-	const Phase *all[] = {&before, &during, &after};
 	int64_t changed;
 	int64_t began;
-	char sql[100];
 
 	nwriters = env_int("WRITERS", 2);
 	rate = env_int("RATE", 200);
 	if (nwriters < 1 || nwriters > MAX_WRITERS || rate < 0)
 		fail("WRITERS is 1 to %d, RATE at least 0", MAX_WRITERS);
-	snprintf(sql, sizeof(sql), "ALTER SYSTEM SET eduai.maintenance_share = %d",
-			 env_int("SHARE", 20));
-	run(db, sql);
-	run(db, "SELECT pg_reload_conf()");
+	set(db, "maintenance_share", env_int("SHARE", 20));
 	printf("%d events of %d learners; %d writers, %d appends a second each at most (0: any);"
 		   " maintenance_share %d\n",
 		   events, learners, nwriters, rate, env_int("SHARE", 20));
@@ -252,20 +359,9 @@ main(void)
 	run(db, "CHECKPOINT");
 	printf("loaded and compacted in %.0f s\n", (double) (wall_us() - began) / 1e6);
 	fflush(stdout);
-	quiet(&before);
-	start_writers();
-	changed = ask_int(db, "CALL eduai.anonymise_events('2 years', NULL)");
-	stop_writers(&during);
-	quiet(&after);
+	changed = rate > 0 ? at_once(db) : in_turns(db);
 	if (changed < events)
 		fail("%lld events were anonymised, not %d", (long long) changed, events);
-	printf("anonymised %lld events in %.1f s: %.0f a second\n", (long long) changed, during.seconds,
-		   (double) changed / during.seconds);
-	for (int i = 0; i < 3; i++)
-		printf("%-8s median %.0f appends/s, longest %.1f ms (%.1f s)\n", all[i]->name,
-			   all[i]->per_s, all[i]->worst_ms, all[i]->seconds);
-	printf("median rate during, of the mean of before and after: %.2f\n",
-		   2 * during.per_s / (before.per_s + after.per_s));
 	fflush(stdout);
 	check(db, events, learners);
 	run(db, "ALTER SYSTEM RESET eduai.maintenance_share");

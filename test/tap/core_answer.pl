@@ -63,6 +63,18 @@ for my $way (
 	ok($got eq $wanted, $name);
 }
 
+# Columns of other types beside jsonb; a LIMIT makes it a plan of the server's.
+ask(q{SELECT eduai.enqueue('custom', jsonb_build_object('n', i, 'text', repeat('"é', i)), user_id => 'u' || i) FROM generate_series(1, 40) i;
+SELECT eduai.append_event('s', 'x', jsonb_build_object('n', i / 7.0, 'text', repeat(E'\t', i))) FROM generate_series(1, 40) i});
+for my $call (q{eduai.get_tasks(ARRAY(SELECT task_id FROM eduai.task))}, q{eduai.read_stream('s')}, q{eduai.read_all()})
+{
+	my $all = ask("SELECT * FROM $call");
+	cmp_ok(($all =~ tr/\n//), '>=', 39, $call);
+	ok($all eq ask("SELECT * FROM $call LIMIT 1000"), '... as the server writes it');
+}
+is(ask(q{SELECT task_id, attempt, payload FROM eduai.claim_tasks('w', '{custom}', 40)}),
+	ask(q{SELECT task_id, attempt, payload FROM eduai.task ORDER BY task_id}), 'claimed tasks');
+
 ask(q{SELECT eduai.cache_set('word', '{"é": ["é", 1]}')});
 is(ask(q{SET client_encoding = 'LATIN1'; SELECT eduai.cache_get('word')}), qq({"\xe9": ["\xe9", 1]}), 'a client of another encoding');
 ask(q{SELECT eduai.cache_set('far', '"中"')});

@@ -74,6 +74,12 @@ is(value(q{SELECT count(*) FILTER (WHERE eduai.rate_ok('h' || n, 'wide')) || ','
 	'16,eduai.rate_slots', 'no more holders than there is room for');
 wait_until(sub { value(q{SELECT count(*) FILTER (WHERE held > 0) FROM eduai.rate_status}) == 0 }, 20, 'that session gave them back');
 is(value(q{SELECT count(*) FILTER (WHERE eduai.rate_ok('i' || n, 'wide')) FROM generate_series(1, 16) n}), 16, 'and they can be had again');
+wait_until(sub { value(q{SELECT count(*) FILTER (WHERE held > 0) FROM eduai.rate_status}) == 0 }, 20, 'that one, too');
+is(value(q{SELECT count(*) FILTER (WHERE eduai.rate_ok('j' || n, 'wide')) FROM generate_series(1, 14) n;
+SELECT allowed, bound_by FROM eduai.rate_limit_all('{a,b,c}', '{slots,slots,wide}');
+SELECT (eduai.rate_peek('a', 'slots')).remaining, (eduai.rate_peek('c', 'wide')).remaining;
+SELECT eduai.rate_ok('y', 'wide'), eduai.rate_ok('z', 'wide'), eduai.rate_ok('zz', 'wide')}),
+	"14\nf|eduai.rate_slots\n3|100\nt|t|f", 'a hierarchy that finds room for two of three takes none');
 
 $node->stop;
 done_testing();
