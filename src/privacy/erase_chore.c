@@ -171,7 +171,7 @@ destroy_key(const Hand *hand)
 }
 
 /* What a crash interrupts here is done again: all of it may happen twice. */
-static void
+static bool
 begin_erasure(Hand *hand)
 {
 	begin();
@@ -183,6 +183,7 @@ begin_erasure(Hand *hand)
 	eduai_privacy_older_add(&hand->older);
 	commit();
 	EDUAI_PAUSE("privacy-keys-destroyed");
+	return true;
 }
 
 /* ---- steps ---- */
@@ -454,6 +455,39 @@ end_erasure(Hand *hand)
 
 /* ---- the chore ---- */
 
+/*
+ * Where the store of keys does not answer, or a lock is held, learners who are
+ * past it go on.  The first error is raised when nobody can.
+ */
+static ErrorData *first_error = NULL;
+
+static bool
+attempt(bool (*act)(Hand *), Hand *hand, bool *over)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		*over = act(hand);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(context);
+		if (first_error == NULL)
+			first_error = error;
+	}
+	PG_END_TRY();
+	return done;
+}
+
 static EduaiPlan pending = {
 	"SELECT e.tenant_id, e.user_ref, e.user_id FROM eduai.erasure e WHERE e.completed_at IS NULL"
 	" AND e.user_id IS NOT NULL AND (EXISTS (SELECT FROM eduai.erasure_step s"
@@ -479,6 +513,7 @@ take_up(void)
 {
 	Datum args[] = {Int32GetDatum(MAX_PENDING)};
 	int first_new = nhands;
+	bool begun;
 	uint64 n;
 
 	begin();
@@ -505,9 +540,22 @@ take_up(void)
 	for (int i = first_new - 1; i >= 0; i--)
 		if (!hands[i].seen)
 			let_go(&hands[i]);
-	for (int i = 0; i < nhands; i++)
+	for (int i = 0; i < nhands && !eduai_core_worker_should_stop(); i++)
 		if (hands[i].older.since_us == 0)
-			begin_erasure(&hands[i]);
+			(void) attempt(begin_erasure, &hands[i], &begun);
+}
+
+/* All steps are done: the end, or what is still to be waited for. */
+static Progress
+finish_off(Hand *hand)
+{
+	bool over;
+
+	if (!attempt(end_erasure, hand, &over))
+		return PROGRESS_WAITS;
+	if (over)
+		return PROGRESS_DONE;
+	return hand->unsure || eduai_privacy_older_left(&hand->older) ? PROGRESS_WAITS : PROGRESS_MADE;
 }
 
 /* One look at each; true when there is more to do at once. */
@@ -521,10 +569,11 @@ round_of_all(bool *waits)
 		Progress progress;
 
 		CHECK_FOR_INTERRUPTS();
+		if (hands[i].older.since_us == 0)
+			continue;
 		progress = step_on(&hands[i]);
-		if (progress == PROGRESS_DONE && !end_erasure(&hands[i]))
-			progress = hands[i].unsure || eduai_privacy_older_left(&hands[i].older) ? PROGRESS_WAITS
-																					: PROGRESS_MADE;
+		if (progress == PROGRESS_DONE)
+			progress = finish_off(&hands[i]);
 		more |= progress == PROGRESS_MADE;
 		*waits |= progress == PROGRESS_WAITS;
 	}
@@ -555,9 +604,11 @@ run(void)
 {
 	int64 until = eduai_core_mono_us() + RUN_US;
 	bool waits = false;
+	bool moved = false;
 
 	if (RecoveryInProgress())
 		return PERIOD_MS;
+	first_error = NULL;
 	take_up();
 	while (nhands > 0 && eduai_core_mono_us() < until && !eduai_core_worker_should_stop())
 	{
@@ -566,8 +617,11 @@ run(void)
 		waits = false;
 		if (!round_of_all(&waits))
 			break;
+		moved = true;
 		rest(eduai_core_processor_us() - since);
 	}
+	if (first_error != NULL && !moved)
+		ReThrowError(first_error);
 	if (nhands > 0 && waits)
 		(void) eduai_core_worker_wait(somebody_patient() ? NAP_MS : LONG_NAP_MS);
 	return nhands > 0 ? 0 : PERIOD_MS;

@@ -11,6 +11,8 @@
  *               any jsonb costs, of which writing it as text is most;
  *   MGET        of 100 keys, and SELECT key, value FROM eduai.cache_mget($1);
  *   table       the same 100 rows from a table;
+ *   bytes       as many bytes in one text that the statement holds: what any answer
+ *               of that size costs;
  *   SET         and SELECT eduai.cache_set($1, $2).
  * What a client does with the answer is the same on all sides: it reads it to
  * its end.  Redis is spoken to by hand, so PostgreSQL is, too (wire.h); the
@@ -271,8 +273,9 @@ step_set(LoadClient *client)
 	return 1;
 }
 
+/* With the names of as many keys, whatever the statement makes of them; the rows. */
 static int
-step_mget(LoadClient *client)
+call_with_keys(LoadClient *client)
 {
 	char keys[AT_ONCE * 16 + 8] = "{";
 	size_t at = 1;
@@ -285,9 +288,22 @@ step_mget(LoadClient *client)
 		at += sprintf(keys + at, "%s%s", i > 0 ? "," : "", key);
 	}
 	strcpy(keys + at, "}");
-	if (call_wire(client->state, 1, (const char *const[]){keys}) != AT_ONCE ||
-		wire_length(client->state, 1) != VALUE)
+	return call_wire(client->state, 1, (const char *const[]){keys});
+}
+
+static int
+step_mget(LoadClient *client)
+{
+	if (call_with_keys(client) != AT_ONCE || wire_length(client->state, 1) != VALUE)
 		fail("the cache has no values");
+	return 1;
+}
+
+static int
+step_bytes(LoadClient *client)
+{
+	if (call_with_keys(client) != 1 || wire_length(client->state, 0) != AT_ONCE * VALUE)
+		fail("no answer");
 	return 1;
 }
 
@@ -319,6 +335,7 @@ enum
 	MGET,
 	CACHE_MGET,
 	TABLE,
+	BYTES,
 	SET,
 	CACHE_SET,
 	CACHE_GET_LIBPQ,
@@ -362,6 +379,12 @@ static Cell cells[CELLS] = {
 			   CLIENTS,
 			   false,
 			   "the same 100 rows of a table"},
+	[BYTES] = {{.open = open_pg,
+				.step = step_bytes,
+				.arg = "SELECT repeat('x', 51200) WHERE $1::text[] IS NOT NULL"},
+			   CLIENTS,
+			   false,
+			   "as many bytes in one text"},
 	[CACHE_GET_LIBPQ] = {{.open = open_libpq,
 						  .step = step_get_libpq,
 						  .arg = "SELECT eduai.cache_get($1)"},
@@ -498,6 +521,8 @@ main(void)
 	print_ratio("cache_mget / Redis MGET", CACHE_MGET, MGET);
 	print_ratio("100 rows of a table / Redis MGET", TABLE, MGET);
 	print_ratio("cache_mget / 100 rows of a table", CACHE_MGET, TABLE);
+	print_ratio("as many bytes in one text / Redis MGET", BYTES, MGET);
+	print_ratio("cache_mget / as many bytes in one text", CACHE_MGET, BYTES);
 	print_ratio("cache_set / Redis SET", CACHE_SET, SET);
 	print_series(&difference);
 	run(db, "SELECT eduai.cache_clear()");

@@ -10,7 +10,7 @@ use EduaiTest;
 use PostgreSQL::Test::Cluster;
 use Test::More;
 
-my $node = new_node();
+my $node = new_node(conf => { 'eduai.cache_size' => '1MB' });
 
 sub ask { return $node->safe_psql('postgres', $_[0]); }
 
@@ -53,6 +53,20 @@ ask(q{SELECT eduai.cache_set('many', '1')});
 $writer->ask(q{BEGIN; INSERT INTO t VALUES (1); SELECT count(eduai.cache_delete('many:' || i)) FROM generate_series(1, 1500) i;});
 is($writer->ask('COMMIT;'), '', 'many deletions');
 is(ask(q{SELECT eduai.cache_get('many') IS NULL}), 't', 'count as all');
+
+# What pushed a deletion out of the memory of deletions leaves it standing: no
+# fill from before it is stored.
+for my $case (
+	[ 'keys', q{SELECT eduai.cache_delete('k')}, join('', map { "SELECT count(eduai.cache_delete('x$_-' || i)) FROM generate_series(1, 1000) i;" } 1 .. 50) ],
+	[ 'patterns', q{SELECT eduai.cache_delete_pattern('k*')}, q{SELECT count(eduai.cache_delete_pattern('x' || i || '*')) FROM generate_series(1, 100) i;} ])
+{
+	my ($name, $delete, $more) = @$case;
+	is($filler->ask('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) >= 0 FROM t;'), 't', "a reader before many $name");
+	ask("INSERT INTO t VALUES (1); $delete; $more");
+	is($filler->ask(q{SELECT eduai.cache_set('k', '"old"');}), 'f', "... stores nothing that was deleted before them");
+	$filler->ask('COMMIT;');
+	is(ask(q{SELECT eduai.cache_set('k', '"new"')}), 't', '... and later all is well');
+}
 
 # ---- a standby ----
 
