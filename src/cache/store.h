@@ -73,6 +73,7 @@ extern uint64 eduai_cache_hash(const CacheKey *key);
 extern int64 eduai_cache_store_delete_dep(Oid database, const char *tenant, uint64 dep);
 extern int64
 eduai_cache_store_delete_pattern(Oid database, const char *tenant, const char *pattern);
+/* Of all tenants with NULL; allocates nothing. */
 extern int64 eduai_cache_store_clear(Oid database, const char *tenant);
 
 /* Counts for cache_stats that only a caller knows. */

@@ -13,7 +13,7 @@
 typedef struct Doomed
 {
 	Oid database;
-	const char *tenant;
+	const char *tenant; /* NULL: any */
 	size_t tenant_length;
 	uint64 dep;          /* 0: any */
 	const char *pattern; /* NULL: any, in all scopes */
@@ -42,7 +42,11 @@ is_doomed(CacheEntry *entry, const Doomed *doomed)
 {
 	CacheCursor cursor = eduai_cache_cursor(entry);
 
-	if (entry->database != doomed->database || entry->tenant_length != doomed->tenant_length ||
+	if (entry->database != doomed->database)
+		return false;
+	if (doomed->tenant == NULL)
+		return true;
+	if (entry->tenant_length != doomed->tenant_length ||
 		!eduai_cache_same(&cursor, doomed->tenant, doomed->tenant_length))
 		return false;
 	if (doomed->pattern != NULL)
@@ -94,11 +98,12 @@ delete_all(Doomed *doomed)
 
 	if (eduai_cache_shared == NULL)
 		return 0;
-	doomed->tenant_length = strlen(doomed->tenant);
-	doomed->key = palloc(LONGEST_KEY + 1);
+	doomed->tenant_length = doomed->tenant != NULL ? strlen(doomed->tenant) : 0;
+	doomed->key = doomed->pattern != NULL ? palloc(LONGEST_KEY + 1) : NULL;
 	for (uint32 p = 0; p < CACHE_PARTITIONS; p++)
 		n += delete_partition(p, doomed);
-	pfree(doomed->key);
+	if (doomed->key != NULL)
+		pfree(doomed->key);
 	return n;
 }
 

@@ -19,6 +19,7 @@
 #include "cache/value.h"
 #include "core/compat.h"
 #include "core/tenant.h"
+#include "core/worker.h"
 #include "core/xact.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
@@ -274,6 +275,13 @@ eduai_cache_clear(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(delete_now(make_note(NOTE_ALL, tenant, "*", 1)));
 }
 
+/* Another installation is not to find what was put into this one. */
+static void
+forget_all(void)
+{
+	(void) eduai_cache_store_clear(MyDatabaseId, NULL);
+}
+
 void
 eduai_cache_delete_init(void)
 {
@@ -286,4 +294,5 @@ eduai_cache_delete_init(void)
 										 .prepare = forget_notes};
 
 	eduai_core_xact_register(&hooks);
+	eduai_core_worker_at_drop(forget_all);
 }

@@ -38,6 +38,9 @@ static bool pending_launcher = false;
 static bool pending_drop = false;
 static SubTransactionId drop_subxact;
 
+static void (*forgetters[4])(void);
+static int nforgetters = 0;
+
 static object_access_hook_type prev_object_access = NULL;
 
 PG_FUNCTION_INFO_V1(eduai_stop_workers);
@@ -175,6 +178,14 @@ forget_pending(void)
 	pending_drop = false;
 }
 
+void
+eduai_core_worker_at_drop(void (*forget)(void))
+{
+	if (nforgetters == lengthof(forgetters))
+		elog(FATAL, "too many forget what was dropped");
+	forgetters[nforgetters++] = forget;
+}
+
 static void
 on_commit(void)
 {
@@ -182,6 +193,8 @@ on_commit(void)
 
 	if (pending_kinds == 0 && !pending_launcher && !pending_drop)
 		return;
+	for (int i = 0; pending_drop && i < nforgetters; i++)
+		forgetters[i]();
 	EDUAI_PAUSE("commit-before-wake");
 	db = eduai_core_worker_database(MyDatabaseId);
 	if (db != NULL)

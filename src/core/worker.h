@@ -45,6 +45,12 @@ extern void eduai_core_worker_wake_now(int kind);
 extern void eduai_core_worker_reconfigure_at_commit(int kind);
 
 /*
+ * Called when a transaction that dropped the extension has committed; it may
+ * neither raise nor wait for more than a lightweight lock.
+ */
+extern void eduai_core_worker_at_drop(void (*forget)(void));
+
+/*
  * What the launcher does besides: run() is called whenever it is awake, outside
  * of transactions, and returns the ms until it wants to be called again, or -1
  * for when the launcher is woken.  It must not raise.

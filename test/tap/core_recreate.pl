@@ -30,7 +30,7 @@ my @USES = (
 	[ 'a call', qq{SELECT eduai.enqueue('chat', '{"prompt": "x"}') AS t \\gset\nSELECT (eduai.wait_task(:t, '20 s')).state;} ],
 	[ 'a budget', q{SELECT eduai.set_budget('tenant', 5); SELECT usd FROM eduai.budget_status;} ],
 	[ 'a limit', q{SELECT eduai.define_tier('twice', 2, '1 hour'), eduai.rate_reset('k', 'twice'); SELECT allowed, remaining FROM eduai.rate_limit('k', 'twice');} ],
-	[ 'a value', q{SELECT eduai.cache_get('v') IS NULL, eduai.cache_set('v', '1', tags => '{t}'), eduai.cache_get('v');} ],
+	[ 'a value', q{SELECT eduai.cache_get('v') IS NULL, eduai.cache_set('v', '1'), eduai.cache_get('v');} ],
 	[ 'a query', q{SELECT eduai.cached_query('SELECT n FROM public.score ORDER BY n'); SELECT eduai.cache_watch('public.score', '{"pupil:{pupil}"}');} ],
 	[ 'a consent', q{SELECT eduai.require_consent('event:secret', 'care'), eduai.grant_consent('ana', 'care'), eduai.has_consent('ana', 'care');} ],
 	[ 'a sealed type', q{SELECT eduai.register_personal_data('public.score', 'pupil', 'delete');} ],
