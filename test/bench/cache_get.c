@@ -11,6 +11,7 @@
  *               any jsonb costs, of which writing it as text is most;
  *   MGET        of 100 keys, and SELECT key, value FROM eduai.cache_mget($1);
  *   table       the same 100 rows from a table;
+ *   rows        100 rows of two texts that the statement holds: what rows cost;
  *   bytes       as many bytes in one text that the statement holds: what any answer
  *               of that size costs;
  *   SET         and SELECT eduai.cache_set($1, $2).
@@ -335,6 +336,7 @@ enum
 	MGET,
 	CACHE_MGET,
 	TABLE,
+	ROWS,
 	BYTES,
 	SET,
 	CACHE_SET,
@@ -379,6 +381,13 @@ static Cell cells[CELLS] = {
 			   CLIENTS,
 			   false,
 			   "the same 100 rows of a table"},
+	[ROWS] = {{.open = open_pg,
+			   .step = step_mget,
+			   .arg = "SELECT 'key:000000', repeat('x', 512) FROM generate_series(1, 100)"
+					  " WHERE $1::text[] IS NOT NULL"},
+			  CLIENTS,
+			  false,
+			  "100 rows of two constant texts"},
 	[BYTES] = {{.open = open_pg,
 				.step = step_bytes,
 				.arg = "SELECT repeat('x', 51200) WHERE $1::text[] IS NOT NULL"},
@@ -521,6 +530,8 @@ main(void)
 	print_ratio("cache_mget / Redis MGET", CACHE_MGET, MGET);
 	print_ratio("100 rows of a table / Redis MGET", TABLE, MGET);
 	print_ratio("cache_mget / 100 rows of a table", CACHE_MGET, TABLE);
+	print_ratio("100 rows of two constant texts / Redis MGET", ROWS, MGET);
+	print_ratio("cache_mget / 100 rows of two constant texts", CACHE_MGET, ROWS);
 	print_ratio("as many bytes in one text / Redis MGET", BYTES, MGET);
 	print_ratio("cache_mget / as many bytes in one text", CACHE_MGET, BYTES);
 	print_ratio("cache_set / Redis SET", CACHE_SET, SET);
