@@ -15,7 +15,7 @@
 #define LEAST_US    5000 /* of work, to tell how much of it was waiting */
 #define MUCH_WAITED 0.25 /* of the time: others want all there is */
 
-static int share_percent = 20;
+static int share_percent = 10;
 
 static int64 began_us;
 static int64 began_processor_us;
@@ -49,5 +49,5 @@ eduai_core_pace_init(void)
 							"The percentage of a processor that background jobs take where others "
 							"want it.",
 							"Where nobody does they work all the time. 100: everywhere.",
-							&share_percent, 20, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+							&share_percent, 10, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }

@@ -10,12 +10,13 @@
  * Afterwards all is read: a name for each learner, and what each skill has.
  *
  * What writers without a RATE reach drifts within minutes by more than the job
- * takes of it: beside them it works TURN seconds and is still as long, and each
- * turn stands beside the still ones before and after it.
+ * takes of it: beside them it works TURN seconds and is still as long, by turns.
+ * The tenths of all turns are compared, and each turn's median with those of the
+ * still ones around it.
  *
  *   EVENTS=5000000  LEARNERS=100000  WRITERS=2  RATE=200  SECONDS=20
  *   TURN=10         seconds, with RATE=0
- *   SHARE=20        eduai.maintenance_share; 100: the job never rests
+ *   SHARE=10        eduai.maintenance_share; 100: the job never rests
  */
 #include "bench.h"
 #include "load.h"
@@ -111,21 +112,29 @@ start_writers(void)
 	}
 }
 
-/* The median of their tenths of a second between two times. */
-static double
-rate_between(int64_t from_us, int64_t to_us)
+/* Adds their rates in the tenths of a second between two times to a series. */
+static void
+add_rates(Series *rates, int64_t from_us, int64_t to_us)
 {
 	int first = (int) ((from_us - phase_start + 99999) / 100000);
 	int n = (int) ((to_us - phase_start) / 100000) - first;
-	double *rates = malloc(sizeof(double) * SLOTS);
-	double result;
 
 	if (n <= 0 || first + n > SLOTS)
 		fail("a time of %d tenths of a second cannot be measured", n);
 	for (int i = 0; i < n; i++)
-		rates[i] = slots[first + i] * 10.0;
-	result = median(rates, n);
-	free(rates);
+		add_figure(rates, slots[first + i] * 10.0);
+}
+
+/* Their median between two times. */
+static double
+rate_between(int64_t from_us, int64_t to_us)
+{
+	Series rates = new_series("", "", SLOTS);
+	double result;
+
+	add_rates(&rates, from_us, to_us);
+	result = median(rates.values, rates.n);
+	free(rates.values);
 	return result;
 }
 
@@ -294,13 +303,24 @@ work(PGconn *db, bool *more)
 	return rows;
 }
 
+static double
+mean(const Series *series)
+{
+	double sum = 0;
+
+	for (int i = 0; i < series->n; i++)
+		sum += series->values[i];
+	return sum / series->n;
+}
+
 static int64_t
 in_turns(PGconn *db)
 {
 	int turn = env_int("TURN", 10);
-	Series still = new_series("alone", "%.0f appends/s", MAX_TURNS + 1);
-	Series works = new_series("beside the job", "%.0f appends/s", MAX_TURNS);
-	Series ratio = new_series("beside the job / alone before and after", "%.2f", MAX_TURNS);
+	Series still = new_series("alone", "%.0f appends/s", SLOTS);
+	Series works = new_series("beside the job", "%.0f appends/s", SLOTS);
+	Series ratio = new_series("a turn's median / of those around it", "%.2f", MAX_TURNS);
+	double before;
 	int64_t worked_us = 0;
 	int64_t changed = 0;
 	bool more = true;
@@ -310,20 +330,23 @@ in_turns(PGconn *db)
 	run(db, "SELECT eduai.set_retention('events', '2 years', 'anonymise')");
 	start_writers();
 	sleep((unsigned) turn);
-	add_figure(&still, rate_between(phase_start, wall_us()));
-	while (more && works.n < MAX_TURNS)
+	add_rates(&still, phase_start, wall_us());
+	before = rate_between(phase_start, wall_us());
+	while (more && ratio.n < MAX_TURNS)
 	{
 		int64_t from = wall_us();
 		int64_t to;
+		double after;
 
 		changed += work(db, &more);
 		to = wall_us();
 		worked_us += to - from;
 		sleep((unsigned) turn);
-		add_figure(&works, rate_between(from, to));
-		add_figure(&still, rate_between(to, wall_us()));
-		add_figure(&ratio, 2 * works.values[works.n - 1] /
-							   (still.values[still.n - 2] + still.values[still.n - 1]));
+		add_rates(&works, from, to);
+		add_rates(&still, to, wall_us());
+		after = rate_between(to, wall_us());
+		add_figure(&ratio, 2 * rate_between(from, to) / (before + after));
+		before = after;
 	}
 	stop_writers(&all);
 	run(db, "ALTER SYSTEM RESET eduai.maintenance_time_limit");
@@ -333,6 +356,9 @@ in_turns(PGconn *db)
 	print_series(&still);
 	print_series(&works);
 	print_series(&ratio);
+	printf("all tenths of a second beside the job / all alone: median %.2f, mean %.2f\n",
+		   median(works.values, works.n) / median(still.values, still.n),
+		   mean(&works) / mean(&still));
 	return changed;
 }
 
@@ -349,10 +375,10 @@ main(void)
 	rate = env_int("RATE", 200);
 	if (nwriters < 1 || nwriters > MAX_WRITERS || rate < 0)
 		fail("WRITERS is 1 to %d, RATE at least 0", MAX_WRITERS);
-	set(db, "maintenance_share", env_int("SHARE", 20));
+	set(db, "maintenance_share", env_int("SHARE", 10));
 	printf("%d events of %d learners; %d writers, %d appends a second each at most (0: any);"
 		   " maintenance_share %d\n",
-		   events, learners, nwriters, rate, env_int("SHARE", 20));
+		   events, learners, nwriters, rate, env_int("SHARE", 10));
 	fflush(stdout);
 	began = wall_us();
 	load(db, events, learners);
