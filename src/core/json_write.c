@@ -3,14 +3,16 @@
  *
  * The server's own writer turns each value into one of its parser's, calls a
  * state machine for each and writes strings a byte at a time.  Here containers
- * are walked where they lie, and what needs no escape is copied in runs.
+ * are walked where they lie, and what needs no escape is copied in runs.  What is
+ * nested deeper than most stacks allow is left to the server's, which has no limit.
  */
 #include "postgres.h"
 
 #include "core/json_write.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+
+#define DEEPEST 100
 
 /* The compiler makes of these what the processor has for many bytes at once. */
 typedef unsigned char Bytes __attribute__((vector_size(16)));
@@ -91,12 +93,15 @@ write_number(StringInfo out, Numeric number)
 	pfree(text);
 }
 
+static void write_container(StringInfo out, const JsonbContainer *json, int depth);
+
 /* The entries of a container one after the other; their bytes lie in "data" in the same order. */
 typedef struct Entries
 {
 	const JEntry *next;
 	char *data;
 	uint32 offset; /* of the next one's bytes; what is aligned begins behind its padding */
+	int depth;     /* of the container */
 } Entries;
 
 static void
@@ -111,7 +116,7 @@ write_next(StringInfo out, Entries *at)
 	else if (JBE_ISNUMERIC(entry))
 		write_number(out, (Numeric) (at->data + INTALIGN(begin)));
 	else if (JBE_ISCONTAINER(entry))
-		eduai_core_json_write(out, (const JsonbContainer *) (at->data + INTALIGN(begin)));
+		write_container(out, (const JsonbContainer *) (at->data + INTALIGN(begin)), at->depth + 1);
 	else if (JBE_ISBOOL_TRUE(entry))
 		appendBinaryStringInfo(out, "true", 4);
 	else if (JBE_ISBOOL_FALSE(entry))
@@ -121,10 +126,10 @@ write_next(StringInfo out, Entries *at)
 }
 
 static void
-write_array(StringInfo out, const JsonbContainer *json)
+write_array(StringInfo out, const JsonbContainer *json, int depth)
 {
 	int n = (int) JsonContainerSize(json);
-	Entries values = {json->children, (char *) unconstify(JEntry *, json->children + n), 0};
+	Entries values = {json->children, (char *) unconstify(JEntry *, json->children + n), 0, depth};
 	bool bare = JsonContainerIsScalar(json); /* a value that is no container lies in an array */
 
 	if (!bare)
@@ -141,12 +146,12 @@ write_array(StringInfo out, const JsonbContainer *json)
 
 /* All keys lie before all values. */
 static void
-write_object(StringInfo out, const JsonbContainer *json)
+write_object(StringInfo out, const JsonbContainer *json, int depth)
 {
 	int n = (int) JsonContainerSize(json);
 	char *data = (char *) unconstify(JEntry *, json->children + 2 * n);
-	Entries keys = {json->children, data, 0};
-	Entries values = {json->children + n, data, getJsonbOffset(json, n)};
+	Entries keys = {json->children, data, 0, depth};
+	Entries values = {json->children + n, data, getJsonbOffset(json, n), depth};
 
 	appendStringInfoCharMacro(out, '{');
 	for (int i = 0; i < n; i++)
@@ -160,12 +165,19 @@ write_object(StringInfo out, const JsonbContainer *json)
 	appendStringInfoCharMacro(out, '}');
 }
 
+static void
+write_container(StringInfo out, const JsonbContainer *json, int depth)
+{
+	if (depth > DEEPEST)
+		(void) JsonbToCString(out, unconstify(JsonbContainer *, json), 0);
+	else if (JsonContainerIsObject(json))
+		write_object(out, json, depth);
+	else
+		write_array(out, json, depth);
+}
+
 void
 eduai_core_json_write(StringInfo out, const JsonbContainer *json)
 {
-	check_stack_depth();
-	if (JsonContainerIsObject(json))
-		write_object(out, json);
-	else
-		write_array(out, json);
+	write_container(out, json, 1);
 }
