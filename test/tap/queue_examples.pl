@@ -17,6 +17,7 @@ my %needs = (
 	'worker.js' => [ [ 'node', '-e', 'require("pg")' ], 'Node with the package pg' ],
 	'worker.sh' => [ [ 'sh', '-c', 'command -v psql && command -v jq' ], 'psql and jq' ]);
 
+# A lease of three seconds: a worker of the shell starts several processes for a task.
 my $node = new_node();
 my $dir = PostgreSQL::Test::Utils::tempdir();
 (my $host = $node->host) =~ s{/}{%2F}g;
@@ -36,7 +37,7 @@ for my $example (sort keys %needs)
 		skip "$example needs $what", 8 unless $there;
 
 		my $log = "$dir/$example.log";
-		my $worker = IPC::Run::start([ "examples/$example", $url, 'custom', 1 ], '<', '/dev/null', '>', $log, '2>', "$dir/$example.err");
+		my $worker = IPC::Run::start([ "examples/$example", $url, 'custom', 3 ], '<', '/dev/null', '>', $log, '2>', "$dir/$example.err");
 
 		my $task = enqueue(q({"text": "it''s \"a|b\" ü"}));
 		wait_for_task($node, $task, 'completed', 30);
@@ -46,14 +47,14 @@ for my $example (sort keys %needs)
 		wait_until(sub { value("SELECT state FROM eduai.get_task($task)") eq 'dead' }, 30, 'the task is dead');
 		is(value("SELECT error ->> 'message' <> '' FROM eduai.get_task($task)"), 't', 'it says what failed');
 
-		# three leases long
-		$task = enqueue('{"text": "slow", "seconds": 3}', 2);
+		# more than two leases long
+		$task = enqueue('{"text": "slow", "seconds": 7}', 2);
 		wait_for_task($node, $task, 'running', 30);
-		is(value("SELECT count(*) FROM eduai.claim_tasks('rival', '{custom}', wait => '2500 ms')"), 0, 'nobody else gets what it works at');
+		is(value("SELECT count(*) FROM eduai.claim_tasks('rival', '{custom}', wait => '6500 ms')"), 0, 'nobody else gets what it works at');
 		wait_for_task($node, $task, 'completed', 30);
 		is(value("SELECT attempt FROM eduai.get_task($task)"), 1, 'it keeps its lease while it works');
 
-		$task = enqueue('{"text": "unwanted", "seconds": 2}');
+		$task = enqueue('{"text": "unwanted", "seconds": 4}');
 		wait_for_task($node, $task, 'running', 30);
 		value("SELECT eduai.cancel_task($task)");
 		my $next = enqueue('{"text": "next"}', 3);
