@@ -165,6 +165,11 @@ eduai_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple, bool wait, boo
 	return result;
 }
 
+/* PG17: utils/pg_locale.h wants ICU's headers, which servers' packages do not bring. */
+extern PGDLLIMPORT char *locale_monetary;
+extern PGDLLIMPORT char *locale_numeric;
+extern PGDLLIMPORT char *locale_time;
+
 /* PG18: the portal alone knows whether its plan is run once. */
 #if PG_VERSION_NUM >= 180000
 #define EDUAI_RUN_ONCE_PARAM

@@ -6,6 +6,7 @@
 
 #include <openssl/crypto.h>
 
+#include "core/compat.h"
 #include "core/seal.h"
 #include "privacy/key_command.h"
 #include "privacy/key_slot.h"
