@@ -6,6 +6,7 @@
 #include "access/xact.h"
 #include "core/chores.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/worker.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -36,13 +37,7 @@ eduai_core_chores_backoff_ms(int failures)
 static void
 clean_up_after(EduaiChores *list, int i)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
+	ErrorData *error = eduai_core_catch(context);
 	list->failures[i]++;
 	/* it may have failed because the extension is being dropped under it */
 	if (eduai_core_worker_should_stop())

@@ -135,6 +135,19 @@ eduai_core_guard_ran_out(void)
 	return ran_out;
 }
 
+ErrorData *
+eduai_core_catch(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
+	return error;
+}
+
 void
 eduai_core_guard_init(void)
 {

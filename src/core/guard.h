@@ -21,6 +21,12 @@
  */
 extern ErrorData *eduai_core_guard(void (*work)(void *arg), void *arg, int limit_ms);
 
+/*
+ * For workers, in a PG_CATCH around transactions of their own: ends the one that
+ * failed and returns the error, copied into "context", which is current then.
+ */
+extern ErrorData *eduai_core_catch(MemoryContext context);
+
 /* Whether the error that the last guard returned was its own limit's. */
 extern bool eduai_core_guard_ran_out(void);
 

@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/json.h"
 #include "core/pause.h"
 #include "core/plan.h"
@@ -95,11 +96,7 @@ roll_back(const char *doing)
 	ErrorData *error;
 	int sqlstate;
 
-	MemoryContextSwitchTo(turn_context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(turn_context);
+	error = eduai_core_catch(turn_context);
 	sqlstate = error->sqlerrcode;
 	ereport(
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,

@@ -30,6 +30,7 @@
 
 #include "access/xact.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/plan.h"
 #include "core/worker.h"
 #include "miscadmin.h"
@@ -82,13 +83,7 @@ attempt(bool (*act)(EraseHand *), EraseHand *hand, bool *over)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(context);
+		ErrorData *error = eduai_core_catch(context);
 		if (first_error == NULL)
 			first_error = error;
 	}

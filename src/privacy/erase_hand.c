@@ -6,6 +6,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/json.h"
 #include "core/pause.h"
 #include "core/personal.h"
@@ -242,13 +243,7 @@ note_failure(const EraseHand *hand, const char *source, const ErrorData *error)
 static void
 after_error(const EraseHand *hand, const char *source, MemoryContext context)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
+	ErrorData *error = eduai_core_catch(context);
 	ereport(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? DEBUG1 : LOG,
 			(errcode(error->sqlerrcode),
 			 errmsg("eduai keeper could not erase from \"%s\": %s", source, error->message)));

@@ -23,6 +23,7 @@
 #include "access/xlog.h"
 #include "core/chores.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/privilege.h"
 #include "core/worker.h"
 #include "events/position.h"
@@ -260,13 +261,7 @@ put_off(Entry *entry, long ms)
 static void
 clean_up_after(const EduaiFollower *f, MemoryContext context)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
+	ErrorData *error = eduai_core_catch(context);
 	/* it may have failed because the extension is being dropped under it */
 	if (!eduai_core_worker_should_stop())
 	{

@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "core/clock.h"
+#include "core/guard.h"
 #include "core/plan.h"
 #include "core/privilege.h"
 #include "core/retention.h"
@@ -293,11 +294,7 @@ give_up(MemoryContext context)
 	ErrorData *error;
 	bool held;
 
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	AbortCurrentTransaction();
-	MemoryContextSwitchTo(context);
+	error = eduai_core_catch(context);
 	held = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	ereport(held ? DEBUG1 : LOG,
 			(errcode(error->sqlerrcode),
