@@ -107,8 +107,13 @@ WITH living AS (
 		pg_catalog.count(*) FILTER (WHERE l.state = 'ready') AS ready,
 		pg_catalog.count(*) FILTER (WHERE l.state = 'running') AS running,
 		pg_catalog.min(l.run_at) FILTER (WHERE l.state = 'ready') AS oldest_ready
-	FROM eduai.task_live l
-	WHERE l.tenant_id = (SELECT eduai.current_tenant())
+	FROM (
+		SELECT t.task_type, t.priority, t.state, t.run_at FROM eduai.task_live t
+		WHERE t.tenant_id = (SELECT eduai.current_tenant())
+		UNION ALL
+		SELECT f.task_type, f.priority, 'ready', f.run_at FROM eduai.fresh_task f
+		WHERE f.tenant_id = (SELECT eduai.current_tenant())
+	) l
 	GROUP BY 1, 2
 ), dead AS (
 	SELECT e.task_type, e.priority, pg_catalog.count(*) AS dead

@@ -92,7 +92,8 @@ ALTER TABLE eduai.task_request ALTER COLUMN user_id SET STATISTICS 0;
 CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idempotency_key, enqueued_at)
 	WHERE idempotency_key IS NOT NULL;
 
--- The state of a task that is not final. A row is deleted when its task ends.
+-- The state of a task that is not final; those that were enqueued ready mostly get
+-- their row when they start (src/queue/fresh.h). A row is deleted when its task ends.
 -- A claim changes no indexed column and no column of a predicate, so that it is
 -- a heap-only update: no index says "running". The fillfactor leaves room for
 -- the claimed version of each row of a page, while a snapshot that somebody holds
@@ -105,7 +106,8 @@ CREATE INDEX task_request_idempotency_key ON eduai.task_request (tenant_id, idem
 --              the steady clock when backoff is true (a failed attempt set it)
 --   held       ready, but out of its lane while another task of its
 --              concurrency key runs; held_key is that key's hash then
--- Neither lane nor due_at nor held: it waits for its parents.
+--   unplaced   it started before it had a place in its lane
+-- Neither lane nor due_at nor held nor unplaced: it waits for its parents.
 -- attempt counts the attempts that were recorded before a provider was called,
 -- or handed to a worker, and never goes back: max_attempts is allowed beyond
 -- attempt_base, which retry_task() moves. worker is the incarnation of the
@@ -131,6 +133,7 @@ CREATE TABLE eduai.task_live (
 	backoff boolean NOT NULL,
 	held boolean NOT NULL,
 	plain boolean NOT NULL DEFAULT false,
+	unplaced boolean NOT NULL DEFAULT false,
 	tenant_id text COLLATE "C" NOT NULL,
 	task_type text COLLATE "C" NOT NULL,
 	state text COLLATE "C" NOT NULL CHECK (state IN ('waiting', 'scheduled', 'ready', 'running')),
@@ -161,11 +164,22 @@ CREATE TABLE eduai.task_live (
 CREATE INDEX task_live_lane ON eduai.task_live (lane, ready_key) WHERE lane IS NOT NULL;
 CREATE INDEX task_live_due ON eduai.task_live (backoff, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX task_live_waiting ON eduai.task_live (task_id)
-	WHERE lane IS NULL AND due_at IS NULL AND NOT held;
+	WHERE lane IS NULL AND due_at IS NULL AND NOT held AND NOT unplaced;
 CREATE INDEX task_live_held ON eduai.task_live (held_key, ready_key) WHERE held;
 CREATE INDEX task_live_expiring ON eduai.task_live (expires_at) WHERE expires_at IS NOT NULL;
 CREATE UNIQUE INDEX task_live_unique_key ON eduai.task_live (tenant_id, unique_key)
 	WHERE unique_key IS NOT NULL;
+
+-- Before this id no task is fresh: a ready one that has nothing but its request yet
+-- (src/queue/fresh.h). No row: it may be any. A restore may add another one, then the
+-- least counts. The dispatcher moves it on, at most once a second.
+CREATE TABLE eduai.fresh_from (
+	task_id bigint NOT NULL
+) WITH (
+	autovacuum_vacuum_threshold = 500,
+	autovacuum_vacuum_cost_delay = 0
+);
+SELECT pg_catalog.pg_extension_config_dump('eduai.fresh_from', '');
 
 -- How a task ended; type and priority again, so that statistics need no request.
 -- retry_task() deletes the row and makes the task live again. ended_key stands for
@@ -271,13 +285,24 @@ SELECT pg_catalog.pg_extension_config_dump('eduai.pool', '');
 SELECT pg_catalog.pg_extension_config_dump('eduai.paused_type', '');
 
 -- Tasks as they stand, for reading: eduai's own statements and the superuser.
+-- Of one tenant, if you ask for one: through the primary key, from fresh_from on. The
+-- subqueries keep it from reading whole tables.
+CREATE VIEW eduai.fresh_task AS
+SELECT r.tenant_id, r.task_id, r.task_type, r.priority, r.enqueued_at AS run_at
+FROM eduai.task_request r
+WHERE r.task_id >= (SELECT coalesce(min(f.task_id), 0) FROM eduai.fresh_from f)
+	AND (SELECT true FROM eduai.task_live l
+		WHERE l.tenant_id = r.tenant_id AND l.task_id = r.task_id) IS NULL
+	AND (SELECT true FROM eduai.task_end e
+		WHERE e.tenant_id = r.tenant_id AND e.task_id = r.task_id) IS NULL;
+
 CREATE VIEW eduai.task WITH (security_invoker = true) AS
 SELECT r.tenant_id, r.task_id, r.task_type, r.priority,
-	coalesce(l.state, e.state) AS state, coalesce(l.attempt, e.attempt) AS attempt,
+	coalesce(l.state, e.state, 'ready') AS state, coalesce(l.attempt, e.attempt, 0) AS attempt,
 	r.max_attempts, r.timeout_ms, r.model, r.user_id, r.owner, r.on_result,
 	r.unique_key, r.concurrency_key, r.idempotency_key, r.depends_on,
 	coalesce(l.instance, e.instance) AS instance, coalesce(l.cost_usd, e.cost_usd) AS cost_usd,
-	r.enqueued_at, coalesce(l.run_at, e.run_at) AS run_at, r.expires_at,
+	r.enqueued_at, coalesce(l.run_at, e.run_at, r.enqueued_at) AS run_at, r.expires_at,
 	coalesce(l.started_at, e.started_at) AS started_at, e.finished_at,
 	r.payload, r.metadata, e.result, coalesce(l.error, e.error) AS error,
 	coalesce(l.progress, e.progress) AS progress
@@ -293,6 +318,10 @@ COMMENT ON TABLE eduai.task_request IS
 'What each task was asked to do: a row per task from eduai.enqueue() until it is forgotten.';
 COMMENT ON TABLE eduai.task_live IS
 'The state of each task that is not final.';
+COMMENT ON TABLE eduai.fresh_from IS
+'The id from which on there may be ready tasks without a row of eduai.task_live.';
+COMMENT ON VIEW eduai.fresh_task IS
+'Ready tasks that have no row of eduai.task_live yet; for eduai itself and the superuser.';
 COMMENT ON TABLE eduai.task_end IS
 'How each finished task ended.';
 COMMENT ON TABLE eduai.task_dependency IS

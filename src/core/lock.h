@@ -87,6 +87,7 @@ typedef enum EduaiLockClass
 	EDUAI_LOCK_PARKED = 0xED1B,       /* a tenant's parked events of a projection */
 	EDUAI_LOCK_COHORT = 0xED1C,       /* a cohort's members */
 	EDUAI_LOCK_LANES = 0xED1D,        /* discovering the queue's lanes, session level */
+	EDUAI_LOCK_LISTING = 0xED1E,      /* listing fresh tasks (queue/fresh.h) */
 	EDUAI_LOCK_RUNNING = 0xED20,      /* loading the attempts that run, session level */
 	EDUAI_LOCK_POOL = 0xED21,         /* changing a pool's numbers */
 	EDUAI_LOCK_GRAPH = 0xED22,        /* adding to a tenant's dependencies */

@@ -15,6 +15,7 @@
 #include "queue/board.h"
 #include "queue/dependency.h"
 #include "queue/due.h"
+#include "queue/fresh.h"
 #include "queue/held.h"
 #include "queue/lane.h"
 #include "queue/lease.h"
@@ -111,6 +112,7 @@ sweep(void)
 {
 	int forgotten;
 	bool all;
+	bool more;
 
 	if (eduai_core_mono_us() < next_sweep_us)
 		return;
@@ -119,11 +121,12 @@ sweep(void)
 	(void) eduai_queue_release_orphans(false, &all);
 	(void) eduai_queue_sweep_held();
 	(void) eduai_queue_lane_sweep();
+	more = eduai_queue_fresh_sweep();
 	eduai_queue_due_recheck();
 	forgotten = eduai_gateway_record_forgotten();
 	eduai_gateway_budget_settle_forgotten();
 	abort_superseded_of_all();
-	next_sweep_us = in_ms(forgotten > 0 ? 50 : sweep_interval_ms);
+	next_sweep_us = in_ms(forgotten > 0 || more ? 50 : sweep_interval_ms);
 }
 
 static void

@@ -54,13 +54,19 @@ static char *
 why_not_alive(const NamedAttempt *attempt)
 {
 	static EduaiPlan ended = {
-		"SELECT state FROM eduai.task_end WHERE tenant_id = $1 AND task_id = $2",
+		"SELECT e.state FROM eduai.task_request r LEFT JOIN eduai.task_end e USING (tenant_id, task_id) "
+		"WHERE r.tenant_id = $1 AND r.task_id = $2",
 		2,
 		{TEXTOID, INT8OID}};
 	Datum args[2] = {CStringGetTextDatum(attempt->tenant), Int64GetDatum(attempt->task_id)};
 
 	if (eduai_core_run_latest(&ended, args, NULL) > 0)
-		return psprintf("The task is %s.", eduai_core_text(0, 1));
+	{
+		const char *state = eduai_core_text(0, 1);
+
+		/* neither living row nor end: it has not been started */
+		return state ? psprintf("The task is %s.", state) : pstrdup("The task has had 0 attempts.");
+	}
 	return pstrdup("There is no such task, or it was forgotten.");
 }
 

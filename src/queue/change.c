@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "queue/board.h"
 #include "queue/change.h"
+#include "queue/fresh.h"
 #include "queue/lane.h"
 #include "queue/queue.h"
 #include "queue/quota.h"
@@ -35,7 +36,7 @@ cancel(const char *tenant, int64 task_id, LiveTask *task)
 	EndedRow end;
 	WriteResult result = WRITE_MOVED;
 
-	while (result == WRITE_MOVED && eduai_queue_live_find(tasks, tenant, task_id, task))
+	while (result == WRITE_MOVED && eduai_queue_live_take(tasks, tenant, task_id, task))
 		result = eduai_queue_live_delete(tasks, task, true);
 	if (result == WRITE_DONE)
 	{

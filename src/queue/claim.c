@@ -283,7 +283,6 @@ begin(Claim *c)
 		return false;
 	c->chosen = palloc(sizeof(int) * Max(c->order->most, 1));
 	c->tasks = eduai_queue_tasks_open();
-	eduai_core_table_open(&c->scan, &eduai_queue_lane_table, SnapshotSelf, 3);
 	return true;
 }
 

@@ -69,9 +69,50 @@ typedef enum LaneEnd
 	LANE_END_NO_SLOT, /* the pool is full for such tasks */
 } LaneEnd;
 
+typedef enum RowEnd
+{
+	ROW_TAKEN,
+	ROW_PASSED,
+	ROW_LOCKED,
+	ROW_BLOCKS, /* no instance has room: so for all of the lane */
+	ROW_NO_SLOT,
+	ROW_FULL
+} RowEnd;
+
+/* One lane, being looked at. */
+#define CLAIM_MOST_LOCKED 16 /* locked rows that a scan remembers */
+typedef struct LaneScan
+{
+	Claim *claim;
+	const ClaimPool *pool;
+	int most;
+	int took;
+	LaneEnd end;
+	bool over; /* for a reason other than that all was looked at */
+	int64 locked[CLAIM_MOST_LOCKED];
+	int nlocked;
+} LaneScan;
+
 /* Takes up to "most" tasks from a lane of a pool; *took of them. */
 extern LaneEnd eduai_queue_claim_lane(Claim *claim, const ClaimPool *pool, const LaneView *view,
 									  int most, int *took);
+
+/* Starts a task, if the order asks for it. */
+extern RowEnd eduai_queue_claim_start(Claim *claim, const ClaimPool *pool, LiveTask *live);
+
+/* What an end means for the scan: false when it is over before the task with this key. */
+extern bool eduai_queue_claim_look(LaneScan *scan, RowEnd end, int64 key);
+
+/* ---- claim_fresh.c ---- */
+
+/* Takes the lane's fresh tasks (fresh.h) whose keys are below "before". */
+extern void eduai_queue_claim_fresh(LaneScan *scan, const LaneView *view, int64 before);
+
+/*
+ * Before a task that is fresh is written in any way but as started: it gets its row,
+ * as ready.  Does nothing with others.
+ */
+extern void eduai_queue_claim_write_fresh(Claim *claim, LiveTask *live);
 
 /* ---- claim_verdict.c: the row was read and has not started ---- */
 

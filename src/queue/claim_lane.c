@@ -20,24 +20,14 @@
 #include "miscadmin.h"
 #include "queue/claim_internal.h"
 #include "queue/dependency.h"
+#include "queue/event.h"
+#include "queue/fresh.h"
 #include "queue/running.h"
 #include "queue/sensitive.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#define MOST_LOCKED 16 /* locked rows that a scan remembers */
-
-typedef enum RowEnd
-{
-	ROW_TAKEN,
-	ROW_PASSED,
-	ROW_LOCKED,
-	ROW_BLOCKS, /* no instance has room: so for all of the lane */
-	ROW_NO_SLOT,
-	ROW_FULL
-} RowEnd;
 
 static uint32 scans = 0; /* numbers this backend's scans */
 
@@ -152,12 +142,39 @@ fill_claimed(Claim *c, const ClaimPool *pool, const LiveTask *live, const char *
 	MemoryContextSwitchTo(old);
 }
 
+/* a fresh task's row comes as that of its first attempt */
+static void
+insert_attempt(Claim *c, LiveTask *live, const char *instance)
+{
+	const ClaimOrder *order = c->order;
+
+	live->state = "running";
+	live->attempt++;
+	live->started_at = c->now;
+	live->instance = (char *) instance;
+	live->worker_name = (char *) order->worker_name;
+	live->worker = order->by_gateway ? eduai_core_worker_epoch() : 0;
+	live->lease_ms = order->by_gateway ? 0 : order->lease_ms;
+	live->unplaced = true;
+	eduai_queue_live_write(c->tasks, live);
+	live->attempt--;
+}
+
 /* writes the attempt; false when the row was not to be had */
 static bool
 write_attempt(Claim *c, LiveTask *live, const char *instance)
 {
 	const ClaimOrder *order = c->order;
 	LiveChange change = {0};
+
+	/* an update makes an event of its own */
+	if (live->tuple == NULL && eduai_queue_event_of_enqueue())
+		eduai_queue_claim_write_fresh(c, live);
+	if (live->tuple == NULL)
+	{
+		insert_attempt(c, live, instance);
+		return true;
+	}
 
 	eduai_queue_change_text(&change, LIVE_STATE, "running");
 	eduai_queue_change_to(&change, LIVE_ATTEMPT, Int32GetDatum(live->attempt + 1));
@@ -177,11 +194,14 @@ write_attempt(Claim *c, LiveTask *live, const char *instance)
 	return eduai_queue_live_update(c->tasks, live, &change, false) == WRITE_DONE;
 }
 
+/* what was fresh goes back to its place by itself */
 static void
 say_taken(const LiveTask *live)
 {
 	LaneName name = {live->tenant, live->task_type, live->model, live->priority};
 
+	if (live->fresh)
+		return;
 	eduai_queue_lane_taken_by_scan(&name, live->ready_key, scans);
 	CommandCounterIncrement();
 }
@@ -195,6 +215,7 @@ hold_back(Claim *c, LiveTask *live)
 
 	if (c->held >= CLAIM_MOST_HELD)
 		return ROW_BLOCKS;
+	eduai_queue_claim_write_fresh(c, live);
 	eduai_queue_key_held(live->tenant, live->concurrency_key);
 	eduai_queue_change_to(&change, LIVE_HELD, BoolGetDatum(true));
 	eduai_queue_change_to(&change, LIVE_HELD_KEY, Int64GetDatum((int64) hash));
@@ -214,6 +235,7 @@ leave_out(Claim *c, LiveTask *live, RouteVerdict verdict, const Routing *routing
 
 	if (verdict == ROUTE_FULL || c->held >= CLAIM_MOST_HELD)
 		return ROW_BLOCKS;
+	eduai_queue_claim_write_fresh(c, live);
 	if (verdict == ROUTE_DEFER)
 		written = eduai_queue_claim_defer(c, live, routing);
 	else
@@ -291,8 +313,8 @@ place_or_take_back(Claim *c, const ClaimPool *pool, LiveTask *live)
 	return end;
 }
 
-static RowEnd
-start(Claim *c, const ClaimPool *pool, LiveTask *live)
+RowEnd
+eduai_queue_claim_start(Claim *c, const ClaimPool *pool, LiveTask *live)
 {
 	Attempt attempt = {.task_id = live->task_id,
 					   .attempt = live->attempt + 1,
@@ -303,6 +325,8 @@ start(Claim *c, const ClaimPool *pool, LiveTask *live)
 					   .worker = c->order->by_gateway ? -1 : c->order->worker,
 					   .lease_ms = c->order->by_gateway ? 0 : c->order->lease_ms};
 
+	if (!is_asked_for(c, pool, live))
+		return ROW_PASSED;
 	switch (eduai_queue_running_start(&attempt))
 	{
 		case START_OK:
@@ -332,35 +356,16 @@ try_row(Claim *c, const ClaimPool *pool)
 		return HEAP_XMAX_IS_LOCKED_ONLY(tuple->t_data->t_infomask) ? ROW_LOCKED : ROW_PASSED;
 	eduai_queue_live_read(c->scan.slot, &live);
 	live.slot = c->scan.slot;
-	if (!is_asked_for(c, pool, &live))
-		return ROW_PASSED;
-	return start(c, pool, &live);
+	return eduai_queue_claim_start(c, pool, &live);
 }
 
 /* ---- one lane ---- */
 
-typedef struct LaneScan
-{
-	Claim *claim;
-	const ClaimPool *pool;
-	int most;
-	int took;
-	LaneEnd end;
-	bool over; /* for a reason other than that all was looked at */
-	int64 locked[MOST_LOCKED];
-	int nlocked;
-} LaneScan;
-
-/* what is to be done with the row's key: false when the scan ends before it */
-static bool
-look_at(LaneScan *s, int64 key)
+bool
+eduai_queue_claim_look(LaneScan *s, RowEnd end, int64 key)
 {
 	Claim *c = s->claim;
-	MemoryContext old = MemoryContextSwitchTo(c->row);
-	RowEnd end = try_row(c, s->pool);
 
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(c->row);
 	switch (end)
 	{
 		case ROW_TAKEN:
@@ -371,7 +376,7 @@ look_at(LaneScan *s, int64 key)
 			return true;
 		case ROW_LOCKED:
 			c->locked = true;
-			if (s->nlocked == MOST_LOCKED)
+			if (s->nlocked == CLAIM_MOST_LOCKED)
 				break;
 			s->locked[s->nlocked++] = key;
 			return true;
@@ -388,13 +393,28 @@ look_at(LaneScan *s, int64 key)
 	return false;
 }
 
-/* looks at a range of the lane; returns the first key that it did not look at */
+/* what is to be done with the row's key: false when the scan ends before it */
+static bool
+look_at(LaneScan *s, int64 key)
+{
+	Claim *c = s->claim;
+	MemoryContext old = MemoryContextSwitchTo(c->row);
+	RowEnd end = try_row(c, s->pool);
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(c->row);
+	return eduai_queue_claim_look(s, end, key);
+}
+
+/* looks at a range of the lane, to "until"; returns the first key that it did not look at */
 static int64
-scan_range(LaneScan *s, int64 hash, const LaneHold *hold)
+scan_range(LaneScan *s, int64 hash, const LaneHold *hold, int64 until)
 {
 	EduaiScan *scan = &s->claim->scan;
 	ScanKeyData keys[3];
 
+	if (scan->rel == NULL)
+		eduai_core_table_open(scan, &eduai_queue_lane_table, SnapshotSelf, 3);
 	scans++;
 	eduai_core_key_int8(&keys[0], 1, BTEqualStrategyNumber, hash);
 	eduai_core_key_int8(&keys[1], 2, BTGreaterEqualStrategyNumber, hold->first);
@@ -404,6 +424,8 @@ scan_range(LaneScan *s, int64 hash, const LaneHold *hold)
 	{
 		int64 key = DatumGetInt64(scan->slot->tts_values[LIVE_READY_KEY]);
 
+		if (key > until)
+			return key;
 		/* the row after the last one taken tells whether there is more, and since when */
 		if (s->took == s->most && !is_own(scan->slot))
 			return key;
@@ -434,14 +456,26 @@ eduai_queue_claim_lane(Claim *claim, const ClaimPool *pool, const LaneView *view
 					   int *took)
 {
 	LaneScan s = {.claim = claim, .pool = pool, .most = most, .end = LANE_END_SPENT};
-	const LaneHold *hold;
 	bool helped = false;
 
-	while (!s.over && !helped && s.took < most &&
-		   (hold = eduai_queue_lane_hold(view->lane, view->hash)) != NULL)
+	while (!s.over && s.took < most)
 	{
-		helped = !hold->duty;
-		eduai_queue_lane_leave(scan_range(&s, view->hash, hold));
+		const LaneHold *hold = NULL;
+		int64 indexed;
+		int64 fresh;
+
+		eduai_queue_lane_heads(view->lane, view->hash, &indexed, &fresh);
+		if (!helped && indexed <= fresh)
+			hold = eduai_queue_lane_hold(view->lane, view->hash);
+		if (hold != NULL)
+		{
+			helped = !hold->duty;
+			eduai_queue_lane_leave(scan_range(&s, view->hash, hold, fresh));
+		}
+		else if (fresh != LANE_NO_KEY)
+			eduai_queue_claim_fresh(&s, view, helped || indexed <= fresh ? LANE_NO_KEY : indexed);
+		else
+			break;
 	}
 	add_locked(&s, view->hash);
 	if (s.took > 0)

@@ -28,6 +28,7 @@ eduai_queue_parent_failure(const Jsonb *metadata)
 ParentStand
 eduai_queue_parent_stand(EduaiTasks *tasks, const char *tenant, int64 task_id)
 {
+	ItemPointerData place;
 	char *state;
 
 	if (eduai_queue_lives(tasks, tenant, task_id))
@@ -35,8 +36,8 @@ eduai_queue_parent_stand(EduaiTasks *tasks, const char *tenant, int64 task_id)
 	state = eduai_queue_end_state(tasks, tenant, task_id);
 	if (state != NULL)
 		return strcmp(state, "completed") == 0 ? PARENT_COMPLETED : PARENT_FAILED;
-	/* each look is at another moment: retry_task() may have come between */
-	return eduai_queue_lives(tasks, tenant, task_id) ? PARENT_LIVES : PARENT_UNKNOWN;
+	/* fresh, or taken back by retry_task() between the two looks */
+	return eduai_queue_requested(tasks, tenant, task_id, &place) ? PARENT_LIVES : PARENT_UNKNOWN;
 }
 
 static void
@@ -165,9 +166,9 @@ eduai_queue_parents(const char *tenant, int64 task_id)
 	/* the subqueries keep it from joining whole tables */
 	static EduaiPlan parents = {
 		"SELECT jsonb_agg(jsonb_build_object('task_id', p.id, 'task_type', r.task_type, "
-		"'state', coalesce(e.state, l.state), 'result', e.result, 'error', e.error) ORDER BY p.ord) "
+		"'state', coalesce(e.state, l.state, r.fresh), 'result', e.result, 'error', e.error) ORDER BY p.ord) "
 		"FROM eduai.task_request c CROSS JOIN LATERAL unnest(c.depends_on) WITH ORDINALITY p (id, ord) "
-		"LEFT JOIN LATERAL (SELECT r.task_type FROM eduai.task_request r "
+		"LEFT JOIN LATERAL (SELECT r.task_type, 'ready' AS fresh FROM eduai.task_request r "
 		"WHERE r.tenant_id = $1 AND r.task_id = p.id OFFSET 0) r ON true "
 		"LEFT JOIN LATERAL (SELECT e.state, e.result, e.error FROM eduai.task_end e "
 		"WHERE e.tenant_id = $1 AND e.task_id = p.id OFFSET 0) e ON true "

@@ -19,6 +19,7 @@
 #include "core/tenant.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "queue/fresh.h"
 #include "queue/board.h"
 #include "queue/dependency.h"
 #include "queue/edge.h"
@@ -100,7 +101,7 @@ check_cycle(const Adding *a)
 static void
 find_task(Adding *a)
 {
-	if (!eduai_queue_live_find(a->tasks, a->tenant, a->task_id, &a->task))
+	if (!eduai_queue_live_take(a->tasks, a->tenant, a->task_id, &a->task))
 	{
 		char *state = eduai_queue_end_state(a->tasks, a->tenant, a->task_id);
 
@@ -146,6 +147,7 @@ write_task(Adding *a)
 	eduai_queue_change_null(&change, LIVE_DUE_AT);
 	eduai_queue_change_to(&change, LIVE_BACKOFF, BoolGetDatum(false));
 	eduai_queue_change_to(&change, LIVE_HELD, BoolGetDatum(false));
+	eduai_queue_change_to(&change, LIVE_UNPLACED, BoolGetDatum(false));
 	eduai_queue_change_null(&change, LIVE_HELD_KEY);
 	return eduai_queue_live_update(a->tasks, &a->task, &change, true);
 }

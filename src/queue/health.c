@@ -45,12 +45,19 @@ static int
 read_living(Heap **heaps)
 {
 	static EduaiPlan count = {
+		/* fresh ones tenant by tenant: task_request has those that ended, too */
+		"WITH RECURSIVE t AS ((SELECT tenant_id FROM eduai.task_request ORDER BY 1 LIMIT 1) UNION ALL "
+		"SELECT n.tenant_id FROM t CROSS JOIN LATERAL (SELECT r.tenant_id FROM eduai.task_request r "
+		"WHERE r.tenant_id > t.tenant_id ORDER BY 1 LIMIT 1) n), l AS ("
+		"SELECT task_type, tenant_id, priority, state, run_at FROM eduai.task_live UNION ALL "
+		"SELECT f.task_type, f.tenant_id, f.priority, 'ready', f.run_at FROM t CROSS JOIN LATERAL "
+		"(SELECT * FROM eduai.fresh_task f WHERE f.tenant_id = t.tenant_id OFFSET 0) f) "
 		"SELECT l.task_type, l.tenant_id, l.priority, count(*), "
 		"count(*) FILTER (WHERE l.state = 'waiting'), count(*) FILTER (WHERE l.state = 'scheduled'), "
 		"count(*) FILTER (WHERE l.state = 'ready'), count(*) FILTER (WHERE l.state = 'running'), "
 		"min(l.run_at) FILTER (WHERE l.state = 'ready'), "
 		"EXISTS (SELECT FROM eduai.paused_type p WHERE p.task_type = l.task_type) "
-		"FROM eduai.task_live l GROUP BY GROUPING SETS ((l.task_type, l.priority), (l.tenant_id)) "
+		"FROM l GROUP BY GROUPING SETS ((l.task_type, l.priority), (l.tenant_id)) "
 		"HAVING GROUPING(l.tenant_id) = 1 OR count(*) >= $1",
 		1,
 		{INT8OID}};

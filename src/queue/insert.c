@@ -4,12 +4,12 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "commands/sequence.h"
 #include "core/json.h"
 #include "core/privilege.h"
 #include "queue/board.h"
 #include "queue/dependency.h"
 #include "queue/enqueue.h"
+#include "queue/fresh.h"
 #include "queue/lane.h"
 #include "queue/quota.h"
 #include "queue/store.h"
@@ -26,11 +26,12 @@ next_id(void)
 		sequence = get_relname_relid("task_id_seq", eduai_core_schema());
 		installation = eduai_core_installation();
 	}
-	return nextval_internal(sequence, false);
+	return eduai_queue_fresh_draw(sequence);
 }
 
 static void
-insert_live(EduaiTasks *tasks, const TaskRequest *task, int64 task_id, ItemPointer request, int nth)
+insert_live(EduaiTasks *tasks, const TaskRequest *task, int64 task_id, ItemPointer request,
+			int64 ready_key)
 {
 	LiveTask live;
 
@@ -41,7 +42,7 @@ insert_live(EduaiTasks *tasks, const TaskRequest *task, int64 task_id, ItemPoint
 	{
 		live.lane =
 			eduai_queue_lane_hash(task->tenant, task->type.name, task->model, task->priority);
-		live.ready_key = eduai_queue_lane_key(nth);
+		live.ready_key = ready_key;
 	}
 	if (strcmp(task->state, "scheduled") == 0)
 		live.due_at = task->run_at;
@@ -71,13 +72,18 @@ insert_dead(EduaiTasks *tasks, const TaskRequest *task, int64 task_id)
 int64
 eduai_queue_insert(EduaiTasks *tasks, const TaskRequest *task, int nth)
 {
+	LaneName lane = {task->tenant, task->type.name, task->model, task->priority};
+	int64 ready_key = eduai_queue_lane_key(nth);
+	int fresh = eduai_queue_fresh_reserve(task, &lane, ready_key);
 	int64 id = next_id();
 	ItemPointerData request;
 
 	eduai_queue_request_insert(tasks, task, id, &request);
-	if (strcmp(task->state, "dead") == 0)
+	if (fresh != FRESH_NONE)
+		eduai_queue_fresh_born(fresh, id, &request);
+	else if (strcmp(task->state, "dead") == 0)
 		insert_dead(tasks, task, id);
 	else
-		insert_live(tasks, task, id, &request, nth);
+		insert_live(tasks, task, id, &request, ready_key);
 	return id;
 }

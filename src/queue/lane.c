@@ -75,24 +75,24 @@ announce(const LaneName *name)
 
 /* Does the key follow what was announced last, of the same lane? */
 static bool
-extends_last(const LaneName *name, int64 key)
+extends_last(const LaneName *name, int64 key, bool with_gaps)
 {
 	const Announcement *a = nannouncements > 0 ? &announcements[nannouncements - 1] : NULL;
 
-	return a != NULL && !a->taken && a->last + 1 == key && a->lane != LANE_NONE &&
-		   a->subxact == GetCurrentSubTransactionId() &&
+	return a != NULL && !a->taken && (with_gaps ? a->last < key : a->last + 1 == key) &&
+		   a->lane != LANE_NONE && a->subxact == GetCurrentSubTransactionId() &&
 		   eduai_queue_lanes->lanes[a->lane].hash ==
 			   eduai_queue_lane_hash(name->tenant, name->task_type, name->model, name->priority);
 }
 
-void
-eduai_queue_lane_ready(const LaneName *name, int64 key)
+static void
+ready(const LaneName *name, int64 key, bool with_gaps)
 {
 	Announcement *a;
 
 	if (eduai_queue_lanes == NULL)
 		return;
-	if (extends_last(name, key))
+	if (extends_last(name, key, with_gaps))
 	{
 		announcements[nannouncements - 1].last = key;
 		return;
@@ -102,6 +102,18 @@ eduai_queue_lane_ready(const LaneName *name, int64 key)
 	a->first = a->last = key;
 	if (a->by_gateway)
 		eduai_queue_wake_at_commit();
+}
+
+void
+eduai_queue_lane_ready(const LaneName *name, int64 key)
+{
+	ready(name, key, false);
+}
+
+void
+eduai_queue_lane_ready_among(const LaneName *name, int64 key)
+{
+	ready(name, key, true);
 }
 
 void

@@ -75,6 +75,9 @@ typedef struct LaneName
  */
 extern void eduai_queue_lane_ready(const LaneName *name, int64 key);
 
+/* The same; of a call's, in the order of lanes and keys, all of a lane are announced as one range. */
+extern void eduai_queue_lane_ready_among(const LaneName *name, int64 key);
+
 /*
  * This transaction took a ready task out of its lane (claimed, cancelled,
  * expired it): it can be claimed again when the transaction, or the savepoint,

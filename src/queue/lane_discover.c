@@ -16,6 +16,8 @@
 #include "access/transam.h"
 #include "core/clock.h"
 #include "core/lock.h"
+#include "miscadmin.h"
+#include "queue/fresh_internal.h"
 #include "queue/lane_internal.h"
 #include "queue/lane_wait.h"
 #include "queue/store.h"
@@ -131,6 +133,9 @@ discover(LaneDatabase *db, Oid relation)
 	if (db->base_us == 0)
 		db->base_us = eduai_core_now() - eduai_core_mono_us();
 	eduai_queue_lane_clock_past(db, newest);
+	/* of an extension that was dropped */
+	eduai_queue_fresh_drop(MyDatabaseId, PG_UINT32_MAX);
+	eduai_queue_fresh_load(db);
 	/* the first sweep looks at what was prepared before the server start */
 	db->unsure = true;
 	pg_write_barrier();
@@ -144,7 +149,7 @@ eduai_queue_lane_discover(void)
 	uint64 key;
 
 	eduai_core_table_find(&eduai_queue_lane_table);
-	if (db->relation == eduai_queue_lane_table.relid)
+	if (db->relation == eduai_queue_lane_table.relid && !db->moved)
 	{
 		pg_read_barrier();
 		return db;
@@ -155,6 +160,8 @@ eduai_queue_lane_discover(void)
 	{
 		if (db->relation != eduai_queue_lane_table.relid)
 			discover(db, eduai_queue_lane_table.relid);
+		else if (db->moved)
+			eduai_queue_fresh_load(db);
 	}
 	PG_FINALLY();
 	{

@@ -46,6 +46,10 @@ typedef struct Lane
 	int scans;      /* in progress */
 	int takers;     /* of those that took the mark */
 	int stray;      /* the first of its strays, or LANE_NONE */
+	int fresh;      /* of its fresh tasks (fresh.h), in their order, or LANE_NONE */
+	int fresh_end;  /* the last of them */
+	int late;       /* of those that came too late to be put in order, or LANE_NONE */
+	int late_end;
 } Lane;
 
 /* A range of keys below the mark that may have ready tasks. */
@@ -63,7 +67,17 @@ typedef struct LaneDatabase
 	bool missed;   /* a lane found no room in the directory */
 	bool all;      /* the sweep has to read everything, and has not yet */
 	bool unsure;   /* a prepared transaction found no room below */
-	int64 base_us; /* of the steady clock, beyond the monotonic one */
+	bool moved;    /* a fresh task's request is not where it is said to be */
+	bool unlisted; /* there may be fresh tasks that have no place */
+	uint32 loads;  /* of fresh tasks */
+	/* ids that were begun to be drawn, and that were drawn: equal now and then */
+	pg_atomic_uint64 drawing;
+	pg_atomic_uint64 drawn;
+	pg_atomic_uint64 last_id; /* at least; of those that were drawn */
+	uint64 drawn_base;        /* when "counted_from" was the last id; under the session lock */
+	int64 counted_from;
+	uint64 jump_xid; /* ids were drawn elsewhere, by transactions below; 0: none */
+	int64 base_us;   /* of the steady clock, beyond the monotonic one */
 } LaneDatabase;
 
 /* A prepared transaction that will make tasks ready, or give them back. */
@@ -169,6 +183,15 @@ extern void eduai_queue_lane_leave(int64 next);
 
 /* Tasks were taken: it is the last in its turn. */
 extern void eduai_queue_lane_served(int lane, int64 hash);
+
+/*
+ * What may be claimed of the lane, as it stands now: the first key in its ranges, and
+ * that of its fresh tasks; LANE_NO_KEY: none.
+ */
+extern void eduai_queue_lane_heads(int lane, int64 hash, int64 *indexed, int64 *fresh);
+
+/* With the lane's mutex, after its lists of fresh tasks have changed: is it open? */
+extern void eduai_queue_lane_refresh(Lane *lane);
 
 /* Ends the hold of a (sub)transaction that is rolled back; InvalidSubTransactionId: of any. */
 extern void eduai_queue_lane_let_go(SubTransactionId subxact);

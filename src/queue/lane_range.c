@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "queue/fresh_internal.h"
 #include "queue/lane_internal.h"
 
 static LaneHold held = {.lane = LANE_NONE};
@@ -54,14 +55,14 @@ link_stray(Lane *l, int place, int64 first, int64 last)
 
 /* ---- what is open ---- */
 
-/* with the lane's mutex */
-static void
-refresh(Lane *l)
+void
+eduai_queue_lane_refresh(Lane *l)
 {
 	int lane = (int) (l - eduai_queue_lanes->lanes);
 	pg_atomic_uint64 *word = &eduai_queue_lanes->open[lane / 64];
 	uint64 bit = UINT64CONST(1) << (lane % 64);
-	bool open = l->mark != LANE_NO_KEY || l->stray != LANE_NONE || l->takers > 0;
+	bool open = l->mark != LANE_NO_KEY || l->stray != LANE_NONE || l->takers > 0 ||
+				l->fresh != LANE_NONE || l->late != LANE_NONE;
 
 	if (open == l->open)
 		return;
@@ -79,7 +80,7 @@ eduai_queue_lane_lower(int lane, int64 first)
 
 	SpinLockAcquire(&l->mutex);
 	l->mark = Min(l->mark, first);
-	refresh(l);
+	eduai_queue_lane_refresh(l);
 	SpinLockRelease(&l->mutex);
 }
 
@@ -98,7 +99,7 @@ eduai_queue_lane_add(int lane, int64 first, int64 last)
 	late = first < l->mark && first <= l->frontier;
 	if (!late)
 		l->mark = Min(l->mark, first);
-	refresh(l);
+	eduai_queue_lane_refresh(l);
 	SpinLockRelease(&l->mutex);
 	if (!late)
 		return;
@@ -110,7 +111,7 @@ eduai_queue_lane_add(int lane, int64 first, int64 last)
 	}
 	SpinLockAcquire(&l->mutex);
 	link_stray(l, place, first, last);
-	refresh(l);
+	eduai_queue_lane_refresh(l);
 	SpinLockRelease(&l->mutex);
 }
 
@@ -127,7 +128,7 @@ eduai_queue_lane_empty(int lane)
 		place = l->stray;
 		if (place != LANE_NONE)
 			l->stray = eduai_queue_lanes->strays[place].next;
-		refresh(l);
+		eduai_queue_lane_refresh(l);
 		SpinLockRelease(&l->mutex);
 		if (place != LANE_NONE)
 			free_place(place);
@@ -237,7 +238,7 @@ eduai_queue_lane_leave(int64 next)
 		l->takers -= held.duty;
 	}
 	l->scans--;
-	refresh(l);
+	eduai_queue_lane_refresh(l);
 	SpinLockRelease(&l->mutex);
 	held.lane = LANE_NONE;
 	if (place != LANE_NONE)
@@ -266,9 +267,22 @@ eduai_queue_lane_let_go(SubTransactionId subxact)
 
 /* ---- looking ---- */
 
-/* with the lane's mutex: no later than the readiness of its oldest task */
+/* with the lane's mutex */
 static int64
-oldest_key(const Lane *l)
+oldest_fresh(const Lane *l)
+{
+	int64 key = LANE_NO_KEY;
+
+	if (l->fresh != LANE_NONE)
+		key = eduai_queue_fresh->tasks[l->fresh].key;
+	if (l->late != LANE_NONE)
+		key = Min(key, eduai_queue_fresh->tasks[l->late].key);
+	return key;
+}
+
+/* with the lane's mutex: no later than the readiness of the oldest task in its ranges */
+static int64
+oldest_indexed(const Lane *l)
 {
 	int64 key = l->mark;
 
@@ -293,11 +307,26 @@ view(int lane, LaneView *v)
 	v->task_type = l->task_type;
 	v->priority = l->priority;
 	v->served = l->served;
-	v->ready_us = oldest_key(l);
+	v->ready_us = Min(oldest_indexed(l), oldest_fresh(l));
 	SpinLockRelease(&l->mutex);
 	if (v->ready_us != LANE_NO_KEY)
 		v->ready_us /= EDUAI_LANE_KEY_STEP;
 	return mine;
+}
+
+void
+eduai_queue_lane_heads(int lane, int64 hash, int64 *indexed, int64 *fresh)
+{
+	Lane *l = &eduai_queue_lanes->lanes[lane];
+
+	*indexed = *fresh = LANE_NO_KEY;
+	SpinLockAcquire(&l->mutex);
+	if (l->database == MyDatabaseId && l->hash == hash)
+	{
+		*indexed = oldest_indexed(l);
+		*fresh = oldest_fresh(l);
+	}
+	SpinLockRelease(&l->mutex);
 }
 
 int

@@ -13,6 +13,7 @@
 #include "core/shmem.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "queue/fresh_internal.h"
 #include "queue/lane_internal.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
@@ -169,6 +170,9 @@ take_database(void)
 	if (found != NULL && found->database != MyDatabaseId)
 	{
 		memset(found, 0, sizeof(LaneDatabase));
+		pg_atomic_init_u64(&found->drawing, 0);
+		pg_atomic_init_u64(&found->drawn, 0);
+		pg_atomic_init_u64(&found->last_id, 0);
 		found->database = MyDatabaseId;
 	}
 	SpinLockRelease(&eduai_queue_lanes->mutex);
@@ -186,6 +190,7 @@ forget_dropped(void)
 
 		if (!OidIsValid(oid) || SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(oid)))
 			continue;
+		eduai_queue_fresh_drop(oid, PG_UINT32_MAX);
 		LWLockAcquire(&directory->lock, LW_EXCLUSIVE);
 		for (int l = 0; l < eduai_queue_lane_count; l++)
 			if (eduai_queue_lanes->lanes[l].database == oid)
@@ -330,7 +335,7 @@ make_lane(const LaneIdentity *identity)
 	l->served = 0;
 	l->pins = 1;
 	l->scans = l->takers = 0;
-	l->stray = LANE_NONE;
+	l->stray = l->fresh = l->fresh_end = l->late = l->late_end = LANE_NONE;
 	SpinLockRelease(&l->mutex);
 	l->next = *bucket;
 	*bucket = lane;

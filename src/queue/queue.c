@@ -11,6 +11,7 @@
 #include "queue/enqueue.h"
 #include "queue/event.h"
 #include "queue/finish.h"
+#include "queue/fresh.h"
 #include "queue/lane.h"
 #include "queue/health.h"
 #include "queue/history.h"
@@ -61,6 +62,7 @@ eduai_queue_init(void)
 	eduai_queue_due_init();
 	eduai_queue_finish_init();
 	eduai_queue_lane_init();
+	eduai_queue_fresh_init();
 	eduai_queue_output_init();
 	eduai_queue_attachment_init();
 	eduai_queue_event_init();

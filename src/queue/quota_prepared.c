@@ -11,6 +11,7 @@
 #include "access/transam.h"
 #include "core/shmem.h"
 #include "miscadmin.h"
+#include "queue/fresh.h"
 #include "queue/quota_prepared.h"
 #include "queue/store_internal.h"
 #include "storage/procarray.h"
@@ -160,5 +161,6 @@ eduai_queue_prepared_count(const char *tenant, int place)
 	}
 	eduai_core_scan_close(&scan);
 	eduai_queue_tasks_close(tasks);
+	n += eduai_queue_fresh_count(tenant);
 	return n;
 }

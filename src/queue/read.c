@@ -62,7 +62,9 @@ look(const char *tenant, int64 task_id, Look *seen)
 {
 	static EduaiPlan peek = {
 		"SELECT state, xmin FROM eduai.task_live WHERE tenant_id = $1 AND task_id = $2 UNION ALL "
-		"SELECT state, xmin FROM eduai.task_end WHERE tenant_id = $1 AND task_id = $2 LIMIT 1",
+		"SELECT state, xmin FROM eduai.task_end WHERE tenant_id = $1 AND task_id = $2 UNION ALL "
+		/* neither: it is fresh */
+		"SELECT 'ready', xmin FROM eduai.task_request WHERE tenant_id = $1 AND task_id = $2 LIMIT 1",
 		2,
 		{TEXTOID, INT8OID}};
 	Datum args[2] = {CStringGetTextDatum(tenant), Int64GetDatum(task_id)};

@@ -242,7 +242,7 @@ find_some(int64 last, const char ***tenants, int64 **ids)
 {
 	static EduaiPlan waiting = {
 		"SELECT tenant_id, task_id FROM eduai.task_live WHERE lane IS NULL AND due_at IS NULL "
-		"AND NOT held AND task_id > $1 ORDER BY task_id LIMIT $2",
+		"AND NOT held AND NOT unplaced AND task_id > $1 ORDER BY task_id LIMIT $2",
 		2,
 		{INT8OID, INT8OID}};
 	Datum args[2] = {Int64GetDatum(last), Int64GetDatum(ORPHAN_BATCH)};

@@ -417,9 +417,11 @@ halt(const char *tenant, const char *user_id, char *const *task_types, const boo
 	 int n)
 {
 	static EduaiPlan living = {
-		"SELECT l.task_id, l.task_type, r.payload, r.metadata FROM eduai.task_live l"
+		"SELECT l.task_id, l.task_type, r.payload, r.metadata FROM"
+		" (SELECT tenant_id, task_id, task_type FROM eduai.task_live WHERE tenant_id = $1 UNION ALL"
+		" SELECT tenant_id, task_id, task_type FROM eduai.fresh_task WHERE tenant_id = $1) l"
 		" JOIN eduai.task_request r ON r.tenant_id = l.tenant_id AND r.task_id = l.task_id"
-		" WHERE l.tenant_id = $1 AND r.user_id = $2 AND l.task_type = ANY ($3) ORDER BY l.task_id",
+		" WHERE r.user_id = $2 AND l.task_type = ANY ($3) ORDER BY l.task_id",
 		3,
 		{TEXTOID, TEXTOID, TEXTARRAYOID}};
 	Datum args[3] = {CStringGetTextDatum(tenant), CStringGetTextDatum(user_id),

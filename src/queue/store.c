@@ -301,11 +301,15 @@ bool
 eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
 						 const ItemPointerData *place, bool with_payload, AskedTask *asked)
 {
-	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, tenant, task_id);
+	TupleTableSlot *slot = tasks->slots[TABLE_REQUEST];
 
+	/* a claim of a fresh task has just read it */
+	if (slot == NULL || TTS_EMPTY(slot) || place == NULL ||
+		!ItemPointerEquals(&slot->tts_tid, (ItemPointer) place) ||
+		!is_row_of(slot, TABLE_REQUEST, tenant, task_id))
+		slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, tenant, task_id);
 	if (slot == NULL)
 		slot = eduai_queue_tasks_find(tasks, TABLE_REQUEST, REQUEST_PKEY, tenant, task_id);
-
 	if (slot == NULL)
 		return false;
 	asked->max_attempts = DatumGetInt32(slot->tts_values[REQUEST_MAX_ATTEMPTS]);
@@ -316,5 +320,40 @@ eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
 	asked->has_parents = !slot->tts_isnull[REQUEST_DEPENDS_ON];
 	asked->payload = with_payload ? DatumGetJsonbPCopy(slot->tts_values[REQUEST_PAYLOAD]) : NULL;
 	asked->metadata = DatumGetJsonbPCopy(slot->tts_values[REQUEST_METADATA]);
+	return true;
+}
+
+bool
+eduai_queue_requested(EduaiTasks *tasks, const char *tenant, int64 task_id, ItemPointer place)
+{
+	TupleTableSlot *slot =
+		eduai_queue_tasks_find(tasks, TABLE_REQUEST, REQUEST_PKEY, tenant, task_id);
+
+	if (slot == NULL)
+		return false;
+	*place = slot->tts_tid;
+	return true;
+}
+
+bool
+eduai_queue_request_live(EduaiTasks *tasks, const ItemPointerData *place, int64 task_id,
+						 LiveTask *task)
+{
+	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, NULL, task_id);
+
+	if (slot == NULL)
+		return false;
+	memset(task, 0, sizeof(*task));
+	task->tenant = text_of(slot, REQUEST_TENANT_ID);
+	task->task_id = task_id;
+	task->task_type = text_of(slot, REQUEST_TASK_TYPE);
+	task->priority = DatumGetInt16(slot->tts_values[REQUEST_PRIORITY]);
+	task->model = text_of(slot, REQUEST_MODEL);
+	task->state = "ready";
+	task->run_at = DatumGetTimestampTz(slot->tts_values[REQUEST_ENQUEUED_AT]);
+	task->unique_key = text_of(slot, REQUEST_UNIQUE_KEY);
+	task->concurrency_key = text_of(slot, REQUEST_CONCURRENCY_KEY);
+	task->plain = slot->tts_isnull[REQUEST_USER_ID] && slot->tts_isnull[REQUEST_ON_RESULT];
+	task->request = *place;
 	return true;
 }

@@ -38,6 +38,7 @@ typedef enum LiveColumn
 	LIVE_BACKOFF,
 	LIVE_HELD,
 	LIVE_PLAIN,
+	LIVE_UNPLACED,
 	LIVE_TENANT_ID,
 	LIVE_TASK_TYPE,
 	LIVE_STATE,
@@ -79,6 +80,8 @@ typedef struct LiveTask
 	TimestampTz due_at;
 	bool backoff;
 	bool held;
+	bool unplaced; /* started before it had a place in its lane */
+	bool fresh;    /* not of the row: it had none when it was claimed */
 	TimestampTz expires_at;
 	char *unique_key;
 	char *concurrency_key;
@@ -140,6 +143,12 @@ extern WriteResult eduai_queue_live_delete(EduaiTasks *tasks, const LiveTask *ta
  */
 extern void eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *task);
 
+/*
+ * The row of a task that was enqueued before without one (fresh.h): the same, but
+ * that it is no news.
+ */
+extern void eduai_queue_live_write(EduaiTasks *tasks, LiveTask *task);
+
 /* Fills what a request says of its live row; the state's columns are the caller's. */
 extern void eduai_queue_live_of_request(const TaskRequest *request, int64 task_id, LiveTask *task);
 
@@ -174,7 +183,18 @@ extern bool
 eduai_queue_request_find(EduaiTasks *tasks, const char *tenant, int64 task_id,
 						 const ItemPointerData *place, bool with_payload, AskedTask *asked);
 
-/* Does the task live?  Cheaper than eduai_queue_live_find(). */
+/*
+ * What the live row of a ready task that has none says, by its request, which is
+ * at "place": no tuple, not in its lane.  False when it is not there.
+ */
+extern bool eduai_queue_request_live(EduaiTasks *tasks, const ItemPointerData *place, int64 task_id,
+									 LiveTask *task);
+
+/* Is there a request of this tenant's with this id? */
+extern bool
+eduai_queue_requested(EduaiTasks *tasks, const char *tenant, int64 task_id, ItemPointer place);
+
+/* Does the task have a row of task_live?  Cheaper than eduai_queue_live_find(). */
 extern bool eduai_queue_lives(EduaiTasks *tasks, const char *tenant, int64 task_id);
 
 /* The state in which it ended; NULL when it did not, or is forgotten. */

@@ -69,6 +69,8 @@ read_columns(const Datum *values, const bool *nulls, LiveTask *t)
 	t->error = json_of(values, nulls, LIVE_ERROR);
 	t->progress = json_of(values, nulls, LIVE_PROGRESS);
 	t->plain = DatumGetBool(values[LIVE_PLAIN]);
+	t->unplaced = DatumGetBool(values[LIVE_UNPLACED]);
+	t->fresh = false;
 	if (nulls[LIVE_REQUEST])
 		ItemPointerSetInvalid(&t->request);
 	else
@@ -162,13 +164,14 @@ enter_indexes(EduaiTasks *tasks, ItemPointer tid, const Datum *values, const boo
 	bool in_lane = !nulls[LIVE_LANE];
 	bool scheduled = !nulls[LIVE_DUE_AT];
 	bool held = DatumGetBool(values[LIVE_HELD]);
+	bool unplaced = DatumGetBool(values[LIVE_UNPLACED]);
 
 	eduai_queue_tasks_enter(tasks, LIVE_PKEY, tid, values, nulls, again);
 	if (in_lane)
 		eduai_queue_tasks_enter(tasks, LIVE_BY_LANE, tid, values, nulls, again);
 	if (scheduled)
 		eduai_queue_tasks_enter(tasks, LIVE_BY_DUE, tid, values, nulls, again);
-	if (!in_lane && !scheduled && !held)
+	if (!in_lane && !scheduled && !held && !unplaced)
 		eduai_queue_tasks_enter(tasks, LIVE_BY_WAITING, tid, values, nulls, again);
 	if (held)
 		eduai_queue_tasks_enter(tasks, LIVE_BY_HELD, tid, values, nulls, again);
@@ -284,7 +287,7 @@ put_int64(Datum *values, bool *nulls, LiveColumn column, int64 value)
 }
 
 void
-eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *t)
+eduai_queue_live_write(EduaiTasks *tasks, LiveTask *t)
 {
 	Relation rel = eduai_queue_tasks_table(tasks, TABLE_LIVE);
 	Datum values[LIVE_COLUMNS];
@@ -318,6 +321,7 @@ eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *t)
 	put(values, nulls, LIVE_PROGRESS, t->progress == NULL, PointerGetDatum(t->progress));
 	put_int64(values, nulls, LIVE_HELD_KEY, 0);
 	put(values, nulls, LIVE_PLAIN, false, BoolGetDatum(t->plain));
+	put(values, nulls, LIVE_UNPLACED, false, BoolGetDatum(t->unplaced));
 	put(values, nulls, LIVE_REQUEST, !ItemPointerIsValid(&t->request),
 		PointerGetDatum(&t->request));
 	t->tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -325,6 +329,12 @@ eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *t)
 	enter_indexes(tasks, &t->tuple->t_self, values, nulls, false);
 	if (t->due_at != 0)
 		eduai_queue_due_at(t->due_at, t->backoff);
+}
+
+void
+eduai_queue_live_insert(EduaiTasks *tasks, LiveTask *t)
+{
+	eduai_queue_live_write(tasks, t);
 	eduai_queue_event_live(tasks, t);
 }
 

@@ -48,6 +48,7 @@ eduai_queue_try_ready(EduaiTasks *tasks, LiveTask *task, TimestampTz run_at, Liv
 	eduai_queue_change_null(change, LIVE_DUE_AT);
 	eduai_queue_change_to(change, LIVE_BACKOFF, BoolGetDatum(false));
 	eduai_queue_change_to(change, LIVE_HELD, BoolGetDatum(false));
+	eduai_queue_change_to(change, LIVE_UNPLACED, BoolGetDatum(false));
 	eduai_queue_change_null(change, LIVE_HELD_KEY);
 	result = eduai_queue_live_update(tasks, task, change, wait);
 	if (result == WRITE_DONE)
