@@ -8,7 +8,7 @@ SELECT name, setting, unit, context FROM pg_settings WHERE name LIKE 'eduai.%tas
 -- how many rows of the tenant are left
 CREATE FUNCTION pg_temp.rows(tenant text) RETURNS text LANGUAGE sql AS $$
 	SELECT concat_ws(' ', (SELECT count(*) FROM eduai.task_request WHERE tenant_id = tenant),
-		(SELECT count(*) FROM eduai.task_end WHERE tenant_id = tenant), (SELECT count(*) FROM eduai.task_live WHERE tenant_id = tenant),
+		(SELECT count(*) FROM eduai.task_end WHERE tenant_id = tenant), (SELECT count(*) FROM eduai.task t WHERE t.tenant_id = tenant AND t.finished_at IS NULL),
 		(SELECT count(*) FROM eduai.task_dependency WHERE tenant_id = tenant), (SELECT count(*) FROM eduai.attachment WHERE tenant_id = tenant))
 $$;
 CREATE FUNCTION pg_temp.cancelled(more jsonb DEFAULT '{}') RETURNS bigint LANGUAGE plpgsql AS $$

@@ -22,7 +22,9 @@ BEGIN
 	PERFORM set_config('eduai.tenant', tenant, false);
 	SET LOCAL ROLE regress_queue_lanes;
 	INSERT INTO named VALUES (name,
-		eduai.enqueue(type, '{}', priority, metadata => metadata, expires_at => expires), tenant);
+		eduai.enqueue(type, '{}', priority, metadata => metadata,
+			-- a row of its own at once, and so a place in the lane's index
+			expires_at => coalesce(expires, now() + interval '1 day')), tenant);
 	RESET ROLE;
 END $$;
 CREATE FUNCTION pg_temp.ask(names text[], tenant text DEFAULT 'queue_lanes_a', priority text DEFAULT 'normal', metadata jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS $$

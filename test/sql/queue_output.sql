@@ -30,7 +30,7 @@ SET ROLE regress_queue_output;
 SET eduai.tenant = 'queue_output';
 
 -- as it came, from the beginning or after a number
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT pg_temp.start(:t, 1);
 SELECT eduai.append_output(:t, 1, 'Once ');
 SELECT eduai.append_output(:t, 1, 'üpon ');
@@ -77,7 +77,7 @@ SELECT * FROM eduai.task_output(:t, 3);
 SELECT pg_temp.fails(format('SELECT eduai.append_output(%s, 2, ''x'')', :t));
 SELECT pg_temp.fails(format('SELECT eduai.append_output(%s, 0, ''x'')', :t));
 SELECT pg_temp.fails('SELECT eduai.append_output(-1, 1, ''x'')');
-SELECT eduai.enqueue('custom', '{}') AS ready \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS ready \gset
 SELECT left(pg_temp.fails(format('SELECT eduai.append_output(%s, 0, ''x'')', :ready)), 5);
 
 -- bad arguments
@@ -123,7 +123,7 @@ SELECT pg_temp.turns(:ready, 'dead', NULL);
 SELECT * FROM eduai.task_output(:ready);
 
 -- the text of an attempt that failed is not the end's
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT pg_temp.start(:t, 1);
 SELECT eduai.append_output(:t, 1, 'wrong');
 SELECT delta, done FROM eduai.task_output(:t);
@@ -136,7 +136,7 @@ SELECT * FROM eduai.task_output(:t, 1);
 SELECT * FROM eduai.task_output(:t, 1000001);
 
 -- retry_task() takes an end back: readers wait for what comes
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT pg_temp.start(:t, 1);
 SELECT eduai.append_output(:t, 1, 'half');
 SELECT eduai.cancel_task(:t);
@@ -149,7 +149,7 @@ SELECT eduai.append_output(:t, 2, 'whole');
 SELECT * FROM eduai.task_output(:t, 1);
 
 -- a delta ends where a character does
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT eduai.test_append_output(:t, 1, '\x61c3');
 SELECT eduai.test_append_output(:t, 1, '\xbc62e2');
 SELECT eduai.test_append_output(:t, 1, '\x82');
@@ -163,14 +163,14 @@ SELECT eduai.test_append_output(:t, 1, '\xe282');
 SELECT eduai.test_append_output(:t, 1, '\x64c3c3bc');
 SELECT seq, delta FROM eduai.task_output(:t, 5, '0 s');
 -- long text is cut between characters, and whole
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT pg_temp.start(:t, 1);
 SELECT eduai.append_output(:t, 1, repeat('aü€😀', 20000));
 SELECT count(*) > 1, min(seq), max(seq) = count(*), max(octet_length(delta)) < 1010, string_agg(delta, '' ORDER BY seq) = repeat('aü€😀', 20000)
 FROM eduai.task_output(:t);
 SELECT min(seq), count(*) = max(seq) - 99 FROM eduai.task_output(:t, 99);
 -- and every length is read as it was written
-SELECT eduai.enqueue('custom', '{}') AS t \gset
+SELECT eduai.enqueue('custom', '{}', expires_at => now() + interval '1 day') AS t \gset
 SELECT pg_temp.start(:t, 1);
 SELECT count(eduai.append_output(:t, 1, repeat('x', i))) FROM generate_series(1, 1000) i;
 SELECT count(*), bool_and(length(delta) = seq AND delta = repeat('x', seq)) FROM eduai.task_output(:t);

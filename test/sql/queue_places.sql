@@ -6,8 +6,8 @@ SELECT eduai.configure_pool('queue_places', '{}', 10);
 SELECT eduai.define_task_type('queue_places', 'application', 'queue_places');
 SELECT eduai.allow_tenant(current_user::text, 'queue_places');
 SET eduai.tenant = 'queue_places';
-SELECT eduai.enqueue('queue_places', '{"n": 1}') AS a, eduai.enqueue('queue_places', '{"n": 2}') AS b,
-	eduai.enqueue('queue_places', '{"n": 3}') AS c, eduai.enqueue('queue_places', '{"n": 4}') AS d \gset
+SELECT eduai.enqueue('queue_places', '{"n": 1}', expires_at => now() + interval '1 day') AS a, eduai.enqueue('queue_places', '{"n": 2}', expires_at => now() + interval '1 day') AS b,
+	eduai.enqueue('queue_places', '{"n": 3}', expires_at => now() + interval '1 day') AS c, eduai.enqueue('queue_places', '{"n": 4}', expires_at => now() + interval '1 day') AS d \gset
 -- each is right at first
 SELECT count(*) FROM eduai.task_live l JOIN eduai.task_request r ON r.ctid = l.request AND r.task_id = l.task_id
 WHERE l.tenant_id = 'queue_places';

@@ -38,7 +38,7 @@ sub enqueue
 
 sub all_ended
 {
-	wait_until(sub { sql(q{SELECT count(*) FROM eduai.task_live WHERE state <> 'scheduled' OR backoff}) == 0 }, 180, 'all tasks have ended or wait for a budget');
+	wait_until(sub { sql(q{SELECT (SELECT count(*) FROM eduai.task_live WHERE state <> 'scheduled' OR backoff) + (SELECT count(*) FROM eduai.fresh_task)}) == 0 }, 180, 'all tasks have ended or wait for a budget');
 }
 
 sub status { return sql(qq{SELECT trim_scale(spent) || '|' || trim_scale(reserved) FROM eduai.budget_status WHERE scope = '$_[0]'}) }
@@ -115,7 +115,7 @@ is(sql(q{SELECT count(*) > 0 AND bool_and(cost_usd = 0 AND counted_usd = bound_u
 is(sql(q{SELECT count(*) FROM eduai.usage_ledger WHERE cost_usd > bound_usd}), 0, 'no call cost more than its bound');
 # health checks have no model
 is(scalar(grep { $_->{model} } @{ sim_journal($sim) }), sql(q{SELECT count(*) FROM eduai.usage_ledger}), 'each request is in the ledger');
-sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task_live});
+sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task WHERE finished_at IS NULL});
 sql(q{SELECT eduai.set_budget('tenant', NULL)});
 
 # ---- two hundred at the dispatcher at once ----
@@ -131,7 +131,7 @@ cmp_ok(sql(q{SELECT spent + reserved - usd FROM eduai.budget_status WHERE scope 
 all_ended();
 is(sql(qq{SELECT sum(cost_usd) > 4.9 AND sum(cost_usd) <= 5 FROM eduai.usage_ledger WHERE instance = 'burst'}), 't', '... and it is used to the last call');
 is(sql(q{SELECT spent <= usd AND reserved = 0 FROM eduai.budget_status WHERE scope = 'tenant'}), 't', '... and never exceeded');
-sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task_live});
+sql(q{SELECT eduai.cancel_task(task_id) FROM eduai.task WHERE finished_at IS NULL});
 sql(q{SELECT eduai.set_budget('tenant', NULL)});
 
 # ---- a provider that reports more than the bound ----

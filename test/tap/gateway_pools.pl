@@ -73,7 +73,7 @@ cmp_ok(size(), '>=', $size, 'do not make it smaller');
 
 # ---- idle: down, without anybody's asking ----
 
-value(q{SELECT count(eduai.cancel_task(task_id)) FROM eduai.task_live});
+value(q{SELECT count(eduai.cancel_task(task_id)) FROM eduai.task WHERE finished_at IS NULL});
 wait_until(sub { value(q{SELECT running FROM eduai.pool_status WHERE name = 'asking'}) == 0 }, 10, 'nothing runs any more');
 $size = size();
 cmp_ok($size, '>', 2, "it is idle at $size");

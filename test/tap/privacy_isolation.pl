@@ -188,7 +188,7 @@ is(join(' ', @empty), '', 'so they have');
 # ---- calls ----
 
 my @attachments = split /\n/, ask($admin, 'SELECT attachment_id FROM eduai.attachment;');
-my @tasks = split /\n/, ask($admin, 'SELECT task_id FROM eduai.task_live;');
+my @tasks = split /\n/, ask($admin, 'SELECT task_id FROM eduai.task WHERE finished_at IS NULL;');
 my @names = (@users, 'sub', 'class', 'learner-ann', 'notes', 'sums', 'i1', 's1', 'essay', 'kann', 'iann', 'tenant', 'usage', 'learner', $theirs,
 	q{x'; DELETE FROM eduai.event; --}, '%', '*', '', 'normal', 'w', 'learner_model', 'skill', 'events', 'default', 'task:essay', 'event:note');
 

@@ -17,6 +17,8 @@ my $node = new_node(
 		'eduai.test_mode' => 'on',
 		'eduai.sweep_interval' => '200ms',
 		'eduai.queue_max_size' => 0,
+		# all have their rows at once, and their places in the index
+		'eduai.queue_fresh' => 0,
 		max_connections => 120,
 		autovacuum => 'off' });
 $node->safe_psql('postgres', q{

@@ -12,7 +12,7 @@ use Test::More;
 my $node = new_node(
 	conf => {
 		'eduai.database' => 'nowhere', 'eduai.test_mode' => 'on', 'eduai.output_buffer' => '64kB',
-		'eduai.queue_max_size' => 0, max_connections => 100 });
+		'eduai.queue_max_size' => 0, 'eduai.queue_fresh' => 0, max_connections => 100 });
 my $writer = EduaiSession->new($node);
 
 sub value { return $node->safe_psql('postgres', $_[0]) }

@@ -17,7 +17,7 @@ sub fill
 	return $n;
 }
 
-sub empty { $node->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE eduai.cancel_task(task_id)) FROM eduai.task_live}) }
+sub empty { $node->safe_psql('postgres', q{SELECT count(*) FILTER (WHERE eduai.cancel_task(task_id)) FROM eduai.task WHERE finished_at IS NULL}) }
 
 sub prepare
 {
