@@ -23,6 +23,7 @@
  */
 #include "bench.h"
 #include "simulator.h"
+#include "tasks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,7 +229,7 @@ round_of_tasks(int n, double *enqueue_rate)
 	for (int client = 0; client < 2; client++)
 		wait(NULL);
 	*enqueue_rate = n / ((wall_us() - start) / 1e6);
-	while (ask_int(db, "SELECT EXISTS (SELECT FROM eduai.task_live)::int") > 0)
+	while (ask_int(db, TASKS_LEFT) > 0)
 	{
 		if (wall_us() > give_up)
 			fail("the tasks did not end within 300 s");

@@ -25,6 +25,7 @@
  */
 #include "bench.h"
 #include "simulator.h"
+#include "tasks.h"
 
 #include <stddef.h>
 #include <stdio.h>
@@ -184,7 +185,7 @@ await_all(void)
 {
 	int64_t give_up = wall_us() + 600 * (int64_t) 1000000;
 
-	while (ask_int(db, "SELECT EXISTS (SELECT FROM eduai.task_live)::int") > 0)
+	while (ask_int(db, TASKS_LEFT) > 0)
 	{
 		if (wall_us() > give_up)
 			fail("the tasks did not end within 600 s");

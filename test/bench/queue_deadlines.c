@@ -106,7 +106,7 @@ await_empty(int timeout_s)
 {
 	int64_t give_up = wall_us() + (int64_t) timeout_s * 1000000;
 
-	while (ask_int(db, "SELECT EXISTS (SELECT FROM eduai.task_live)::int") != 0)
+	while (ask_int(db, TASKS_LEFT) != 0)
 	{
 		if (wall_us() > give_up)
 			fail("the tasks did not end within %d s", timeout_s);

@@ -121,7 +121,7 @@ static const char *const cell_names[CELLS] = {"enqueue, 8 clients", "claim and c
 static int64_t
 waiting(int q)
 {
-	return ask_int(dbs[q], "SELECT count(*) FROM eduai.task_live WHERE state = 'ready'");
+	return ask_int(dbs[q], TASKS_READY);
 }
 
 static double

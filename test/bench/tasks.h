@@ -9,6 +9,14 @@
 
 #include <stdbool.h>
 
+/* How many tasks are ready; is any left that lives? */
+#define TASKS_READY                                                       \
+	"SELECT (SELECT count(*) FROM eduai.task_live WHERE state = 'ready')" \
+	" + (SELECT count(*) FROM eduai.fresh_task)"
+#define TASKS_LEFT                                 \
+	"SELECT (EXISTS (SELECT FROM eduai.task_live)" \
+	" OR EXISTS (SELECT FROM eduai.fresh_task))::int"
+
 /* with its zero byte; as jsonb about 1 KiB */
 #define PAYLOAD_SIZE 1024
 
