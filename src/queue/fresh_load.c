@@ -235,8 +235,8 @@ look_at(Load *w, const char *tenant)
 	}
 	if (!w->first && has_row_now(w->r.tasks, tenant, task_id))
 		return true;
-	if (w->may_list && eduai_queue_request_live(w->r.tasks, &request, task_id, &task) &&
-		list(w, &task))
+	eduai_queue_request_live_of(w->r.requests.scan.slot, &task);
+	if (w->may_list && list(w, &task))
 		return true;
 	w->db->unlisted = true;
 	return false;

@@ -335,17 +335,12 @@ eduai_queue_requested(EduaiTasks *tasks, const char *tenant, int64 task_id, Item
 	return true;
 }
 
-bool
-eduai_queue_request_live(EduaiTasks *tasks, const ItemPointerData *place, int64 task_id,
-						 LiveTask *task)
+void
+eduai_queue_request_live_of(const TupleTableSlot *slot, LiveTask *task)
 {
-	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, NULL, task_id);
-
-	if (slot == NULL)
-		return false;
 	memset(task, 0, sizeof(*task));
 	task->tenant = text_of(slot, REQUEST_TENANT_ID);
-	task->task_id = task_id;
+	task->task_id = DatumGetInt64(slot->tts_values[REQUEST_TASK_ID]);
 	task->task_type = text_of(slot, REQUEST_TASK_TYPE);
 	task->priority = DatumGetInt16(slot->tts_values[REQUEST_PRIORITY]);
 	task->model = text_of(slot, REQUEST_MODEL);
@@ -354,6 +349,17 @@ eduai_queue_request_live(EduaiTasks *tasks, const ItemPointerData *place, int64 
 	task->unique_key = text_of(slot, REQUEST_UNIQUE_KEY);
 	task->concurrency_key = text_of(slot, REQUEST_CONCURRENCY_KEY);
 	task->plain = slot->tts_isnull[REQUEST_USER_ID] && slot->tts_isnull[REQUEST_ON_RESULT];
-	task->request = *place;
+	task->request = slot->tts_tid;
+}
+
+bool
+eduai_queue_request_live(EduaiTasks *tasks, const ItemPointerData *place, int64 task_id,
+						 LiveTask *task)
+{
+	TupleTableSlot *slot = eduai_queue_tasks_at(tasks, TABLE_REQUEST, place, NULL, task_id);
+
+	if (slot == NULL)
+		return false;
+	eduai_queue_request_live_of(slot, task);
 	return true;
 }

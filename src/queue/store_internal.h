@@ -67,6 +67,9 @@ extern TupleTableSlot *
 eduai_queue_tasks_at(EduaiTasks *tasks, TaskTable table, const ItemPointerData *place,
 					 const char *tenant, int64 task_id);
 
+/* eduai_queue_request_live() of a row of task_request, deformed. */
+extern void eduai_queue_request_live_of(const TupleTableSlot *slot, LiveTask *task);
+
 /* Columns that may be null. */
 static inline void
 eduai_queue_put_text(Datum *value, bool *null, const char *text)
