@@ -18,21 +18,37 @@
 typedef unsigned char Bytes __attribute__((vector_size(16)));
 typedef uint64 Halves __attribute__((vector_size(16)));
 
+#define AT_ONCE ((int) sizeof(Bytes))
+
 static bool
 must_escape(unsigned char c)
 {
 	return c < ' ' || c == '"' || c == '\\';
 }
 
-static bool
-any_must_escape(const char *at)
+/* Which of AT_ONCE bytes must. */
+static inline Bytes
+which_must(const char *at)
 {
 	Bytes bytes;
-	Halves found;
 
 	memcpy(&bytes, at, sizeof(bytes));
-	found = (Halves) ((bytes < ' ') | (bytes == '"') | (bytes == '\\'));
-	return (found[0] | found[1]) != 0;
+	return (Bytes) ((bytes < ' ') | (bytes == '"') | (bytes == '\\'));
+}
+
+static inline bool
+is_any(Bytes found)
+{
+	Halves halves = (Halves) found;
+
+	return (halves[0] | halves[1]) != 0;
+}
+
+static inline bool
+any_of_four(const char *at)
+{
+	return is_any((which_must(at) | which_must(at + AT_ONCE)) |
+				  (which_must(at + 2 * AT_ONCE) | which_must(at + 3 * AT_ONCE)));
 }
 
 /* How many bytes from "at" need no escape. */
@@ -41,8 +57,13 @@ plain_run(const char *at, int length)
 {
 	int n = 0;
 
-	while (n + (int) sizeof(Bytes) <= length && !any_must_escape(at + n))
-		n += (int) sizeof(Bytes);
+	while (n + 4 * AT_ONCE <= length && !any_of_four(at + n))
+		n += 4 * AT_ONCE;
+	while (n + AT_ONCE <= length && !is_any(which_must(at + n)))
+		n += AT_ONCE;
+	/* the last ones together with some before them that were looked at */
+	if (n + AT_ONCE > length && length >= AT_ONCE && !is_any(which_must(at + length - AT_ONCE)))
+		return length;
 	while (n < length && !must_escape((unsigned char) at[n]))
 		n++;
 	return n;
