@@ -325,8 +325,25 @@ open_value(const Looked *looked, char **value)
 	return false;
 }
 
-CacheFound
-eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value, size_t *length)
+/* The same where they lie, if they are open; the next look is over them.  *copy is to be freed. */
+static bool
+view_value(const Looked *looked, char **value, char **copy)
+{
+	*copy = NULL;
+	if (!looked->packed)
+	{
+		*value = unconstify(char *, looked->bytes);
+		return true;
+	}
+	if (!open_value(looked, value))
+		return false;
+	*copy = *value;
+	return true;
+}
+
+/* "copy" NULL: the value is the caller's. */
+static CacheFound
+fetch(const CacheKey *key, const CacheJudge *judge, char **value, char **copy, size_t *length)
 {
 	Looked looked;
 	uint64 hash;
@@ -346,7 +363,8 @@ eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value
 			break;
 		room = looked.room;
 	}
-	if (looked.found == CACHE_HIT && !open_value(&looked, value))
+	if (looked.found == CACHE_HIT &&
+		!(copy != NULL ? view_value(&looked, value, copy) : open_value(&looked, value)))
 		looked.found = CACHE_MISS;
 	if (looked.found == CACHE_HIT)
 		*length = looked.raw_length;
@@ -354,6 +372,20 @@ eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value
 		remove_key(key, hash, true, CACHE_COUNT_EXPIRATIONS);
 	eduai_cache_count_get(hash, key->database, looked.found, looked.shelf);
 	return looked.found;
+}
+
+CacheFound
+eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value, size_t *length)
+{
+	return fetch(key, judge, value, NULL, length);
+}
+
+CacheFound
+eduai_cache_store_view(const CacheKey *key, const CacheJudge *judge, char **value, char **copy)
+{
+	size_t length;
+
+	return fetch(key, judge, value, copy, &length);
 }
 
 bool

@@ -65,6 +65,13 @@ extern bool eduai_cache_store_put(const CacheItem *item);
 extern CacheFound
 eduai_cache_store_get(const CacheKey *key, const CacheJudge *judge, char **value, size_t *length);
 
+/*
+ * The same without a copy where that is possible: the value is good until the process's
+ * next call of the store, and has no end mark.  *copy: NULL, or what to free then.
+ */
+extern CacheFound
+eduai_cache_store_view(const CacheKey *key, const CacheJudge *judge, char **value, char **copy);
+
 extern bool eduai_cache_store_delete(const CacheKey *key);
 
 /* Of all but the key's own "hash"; never 0.  With preload only. */
