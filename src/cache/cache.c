@@ -22,6 +22,7 @@ eduai_cache_init(void)
 	eduai_cache_advice_init();
 	eduai_cache_validity_init();
 	eduai_cache_delete_init();
+	eduai_cache_get_init();
 	eduai_cache_query_init();
 	eduai_cache_personal_init();
 }

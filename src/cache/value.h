@@ -24,5 +24,6 @@ extern char *eduai_cache_check_tag(const text *tag);
 extern bool eduai_cache_deleted_here(const CacheKey *key);
 
 extern void eduai_cache_delete_init(void);
+extern void eduai_cache_get_init(void);
 
 #endif

@@ -7,6 +7,9 @@
  * statement's rows are therefore written here, into the same bytes, if there is
  * jsonb in them and the client wants text in the database's encoding.  All
  * others go the server's way.
+ *
+ * Those that are nothing but a call of a function that is known to be fit do not
+ * even meet the executor (core/direct.h).
  */
 #include "postgres.h"
 
@@ -14,8 +17,10 @@
 #include "catalog/pg_type.h"
 #include "core/answer.h"
 #include "core/compat.h"
-#include "core/json_write.h"
-#include "core/privilege.h"
+#include "core/direct.h"
+#include "core/direct_plan.h"
+#include "core/row_write.h"
+#include "core/send.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "libpq/pqformat.h"
@@ -31,13 +36,18 @@
 typedef struct Writer
 {
 	DestReceiver receiver;
-	DestReceiver *to;       /* what the rows were for: it begins and ends the answer */
-	StringInfoData message; /* of a row; in the statement's memory, as all of it */
-	FmgrInfo *output;       /* of columns that are neither text nor jsonb, */
-	MemoryContext scratch;  /* and what these functions leave behind */
+	DestReceiver *to;         /* what the rows were for: it begins and ends the answer */
+	StringInfoData message;   /* of a row; in the statement's memory, as all of it */
+	size_t sent;              /* bytes of rows */
+	EduaiColumnWriter *write; /* of each column; for those that have none */
+	FmgrInfo *output;         /* the output function, */
+	MemoryContext scratch;    /* and what these functions leave behind */
 } Writer;
 
+static ExecutorStart_hook_type prev_executor_start = NULL;
 static ExecutorRun_hook_type prev_executor_run = NULL;
+static ExecutorEnd_hook_type prev_executor_end = NULL;
+static bool alone = false; /* no hooks that would have to be called */
 
 /* ---- writing ---- */
 
@@ -47,6 +57,7 @@ begin(DestReceiver *self, int operation, TupleDesc desc)
 	Writer *writer = (Writer *) self;
 
 	initStringInfo(&writer->message);
+	writer->write = palloc(sizeof(EduaiColumnWriter) * desc->natts);
 	writer->output = palloc(sizeof(FmgrInfo) * desc->natts);
 	writer->scratch = NULL;
 	for (int i = 0; i < desc->natts; i++)
@@ -55,7 +66,8 @@ begin(DestReceiver *self, int operation, TupleDesc desc)
 		Oid function;
 		bool varlena;
 
-		if (type == TEXTOID || type == JSONBOID)
+		writer->write[i] = eduai_core_column_writer(type);
+		if (writer->write[i] != NULL)
 			continue;
 		getTypeOutputInfo(type, &function, &varlena);
 		fmgr_info(function, &writer->output[i]);
@@ -64,32 +76,6 @@ begin(DestReceiver *self, int operation, TupleDesc desc)
 				AllocSetContextCreate(CurrentMemoryContext, "eduai answer", ALLOCSET_DEFAULT_SIZES);
 	}
 	writer->to->rStartup(writer->to, operation, desc);
-}
-
-static void
-put_text(StringInfo message, Datum value)
-{
-	text *t = DatumGetTextPP(value);
-
-	pq_sendint32(message, VARSIZE_ANY_EXHDR(t));
-	appendBinaryStringInfo(message, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
-	if ((Pointer) t != DatumGetPointer(value))
-		pfree(t);
-}
-
-static void
-put_jsonb(StringInfo message, Datum value)
-{
-	Jsonb *json = DatumGetJsonbP(value);
-	int at = message->len;
-	uint32 length;
-
-	pq_sendint32(message, 0); /* its place: the length is not known yet */
-	eduai_core_json_write(message, &json->root);
-	length = pg_hton32((uint32) (message->len - at - 4));
-	memcpy(message->data + at, &length, 4);
-	if ((Pointer) json != DatumGetPointer(value))
-		pfree(json);
 }
 
 static void
@@ -117,18 +103,15 @@ put_row(TupleTableSlot *slot, DestReceiver *self)
 	pq_sendint16(message, (uint16) desc->natts);
 	for (int i = 0; i < desc->natts; i++)
 	{
-		Oid type = TupleDescAttr(desc, i)->atttypid;
-
 		if (slot->tts_isnull[i])
 			pq_sendint32(message, (uint32) -1);
-		else if (type == JSONBOID)
-			put_jsonb(message, slot->tts_values[i]);
-		else if (type == TEXTOID)
-			put_text(message, slot->tts_values[i]);
+		else if (writer->write[i] != NULL)
+			writer->write[i](message, slot->tts_values[i]);
 		else
 			put_other(writer, message, i, slot->tts_values[i]);
 	}
-	pq_endmessage_reuse(message);
+	eduai_core_send_row(message, writer->sent);
+	writer->sent += message->len;
 	return true;
 }
 
@@ -184,13 +167,33 @@ has_jsonb_as_text(TupleDesc desc, const int16 *formats)
 static bool
 is_for_us(const QueryDesc *query)
 {
-	CommandDest kind = query->dest->mydest;
-
-	return query->operation == CMD_SELECT && (kind == DestRemote || kind == DestRemoteExecute) &&
+	return query->operation == CMD_SELECT && eduai_core_is_clients(query->dest) &&
 		   ActivePortal != NULL && ActivePortal->queryDesc == query &&
 		   has_jsonb_as_text(query->tupDesc, ActivePortal->formats) &&
-		   pg_get_client_encoding() == GetDatabaseEncoding() &&
 		   is_ours(only_call(query->plannedstmt->planTree));
+}
+
+/* ---- hooks ---- */
+
+static void
+on_executor_start(QueryDesc *query, int flags)
+{
+	if (alone && eduai_core_direct_start(query, flags))
+		return;
+	if (prev_executor_start != NULL)
+		prev_executor_start(query, flags);
+	else
+		standard_ExecutorStart(query, flags);
+}
+
+static void
+on_executor_end(QueryDesc *query)
+{
+	eduai_core_direct_end(query);
+	if (prev_executor_end != NULL)
+		prev_executor_end(query);
+	else
+		standard_ExecutorEnd(query);
 }
 
 static void
@@ -209,6 +212,8 @@ on_executor_run(QueryDesc *query, ScanDirection direction, uint64 count EDUAI_RU
 	DestReceiver *to = query->dest;
 	Writer *writer;
 
+	if (eduai_core_direct_run(query, direction, count))
+		return;
 	if (!is_for_us(query))
 	{
 		run(query, direction, count EDUAI_RUN_ONCE);
@@ -227,6 +232,13 @@ eduai_core_answer_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
 		return;
+	eduai_core_direct_plan_init();
+	alone = ExecutorStart_hook == NULL && ExecutorRun_hook == NULL && ExecutorFinish_hook == NULL &&
+			ExecutorEnd_hook == NULL;
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = on_executor_start;
 	prev_executor_run = ExecutorRun_hook;
 	ExecutorRun_hook = on_executor_run;
+	prev_executor_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = on_executor_end;
 }

@@ -11,6 +11,7 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -178,6 +179,16 @@ extern PGDLLIMPORT char *locale_time;
 #define EDUAI_RUN_ONCE_PARAM , bool execute_once
 #define EDUAI_RUN_ONCE       , execute_once
 #endif
+
+/* PG16: the rows of all of a statement's runs are counted, too. */
+static inline void
+eduai_count_processed(EState *estate, uint64 rows)
+{
+	estate->es_processed = rows;
+#if PG_VERSION_NUM >= 160000
+	estate->es_total_processed += rows;
+#endif
+}
 
 /* PG18: an index scan may be instrumented. */
 static inline IndexScanDesc

@@ -9,12 +9,14 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "core/compat.h"
+#include "core/direct.h"
 #include "core/errors.h"
 #include "core/shmem.h"
 #include "core/tenant.h"
 #include "funcapi.h"
 #include "ratelimit/decide.h"
 #include "ratelimit/factor.h"
+#include "ratelimit/ratelimit.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -116,8 +118,15 @@ decision(FunctionCallInfo fcinfo, const RateQuestion *q)
 		!limited,        v->retry_us < 0,
 		v->reset_us < 0, false,
 		false,           !limited || !q->tier->has_per || q->rules.algorithm == RATE_CONCURRENCY};
-	HeapTuple tuple = heap_form_tuple(decision_desc(fcinfo), values, nulls);
+	EduaiRows *rows = eduai_core_direct_rows(fcinfo);
+	HeapTuple tuple;
 
+	if (rows != NULL)
+	{
+		eduai_core_direct_put(rows, values, nulls);
+		return (Datum) 0;
+	}
+	tuple = heap_form_tuple(decision_desc(fcinfo), values, nulls);
 	return HeapTupleHeaderGetDatum(tuple->t_data);
 }
 
@@ -361,4 +370,16 @@ eduai_rate_report(PG_FUNCTION_ARGS)
 	policy = eduai_ratelimit_policy(tenant, PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(3));
 	eduai_ratelimit_factor_report(policy->tier->factor, PG_GETARG_BOOL(1), latency_us);
 	PG_RETURN_VOID();
+}
+
+void
+eduai_ratelimit_rate_init(void)
+{
+	/* eduai.rate_decision */
+	static const Oid columns[] = {BOOLOID,     INT8OID, INT8OID, INTERVALOID,
+								  INTERVALOID, TEXTOID, TEXTOID, INTERVALOID};
+
+	eduai_core_direct_register(eduai_rate_limit, lengthof(columns), columns);
+	eduai_core_direct_register(eduai_rate_limit_all, lengthof(columns), columns);
+	eduai_core_direct_register(eduai_rate_peek, lengthof(columns), columns);
 }

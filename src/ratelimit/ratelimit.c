@@ -20,6 +20,7 @@ eduai_ratelimit_init(void)
 	eduai_ratelimit_table_init();
 	eduai_ratelimit_factor_init();
 	eduai_ratelimit_tier_init();
+	eduai_ratelimit_rate_init();
 	eduai_ratelimit_status_init();
 	eduai_ratelimit_personal_init();
 }
