@@ -19,8 +19,8 @@
  * enqueued their rows before.
  *
  * Shared memory has room for eduai.queue_fresh such tasks; those that find none are
- * enqueued with their row.  When many wait, the dispatcher gives the oldest their
- * rows.  The table eduai.fresh_from says from which id on there may be fresh tasks: it
+ * enqueued with their row.  Those that wait for long get theirs from the dispatcher.
+ * The table eduai.fresh_from says from which id on there may be fresh tasks: it
  * bounds what views and a server start have to look through.  After a start they are
  * found there again.
  *

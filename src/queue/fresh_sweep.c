@@ -21,10 +21,15 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define SETTLE_MOST   2000    /* tasks that a sweep gives rows to */
+/*
+ * Tasks that a sweep gives rows to, some 10 us each: of those that wait for so long, and
+ * when there is hardly room left.  A dispatcher that has more sweeps every 50 ms.
+ */
+#define SETTLE_SOME   500
+#define SETTLE_MANY   2000
+#define SETTLE_AGE_US INT64CONST(10000000)
 #define MARK_LEAST_US 1000000 /* between two moves of fresh_from */
 #define LOAD_REST     100     /* times as long as a load for unlisted tasks took */
-#define SPANS         4       /* a task older than so many times the places gets its row */
 #define TRIES         10
 
 /* ---- the ids that were drawn ---- */
@@ -122,21 +127,22 @@ typedef struct Old
 	int64 task_id;
 } Old;
 
-/* up to SETTLE_MOST with ids below the limit, wherever they stand */
+/* with ids or keys below these, wherever they stand */
 static int
-find_old(int64 limit, Old *old)
+find_old(int64 below_id, int64 below_key, Old *old, int wanted)
 {
 	static int hand = 0;
 	int most = eduai_queue_fresh_most;
 	int n = 0;
 
-	for (int i = 0; i < most && n < SETTLE_MOST; i++)
+	for (int i = 0; i < most && n < wanted; i++)
 	{
 		const FreshPlace *t = &eduai_queue_fresh->tasks[hand];
 
 		/* a hint: it is looked at again when it is seized */
 		old[n] = (Old){t->lane, hand, t->key, t->task_id};
-		if (t->state == FRESH_READY && old[n].task_id > 0 && old[n].task_id < limit &&
+		if (t->state == FRESH_READY && old[n].task_id > 0 &&
+			(old[n].task_id < below_id || old[n].key < below_key) &&
 			eduai_queue_lanes->lanes[old[n].lane].database == MyDatabaseId)
 			n++;
 		hand = (hand + 1) % most;
@@ -179,18 +185,20 @@ static bool
 settle_old(int64 last)
 {
 	int most = eduai_queue_fresh_most;
-	int64 limit = last - (int64) SPANS * most;
+	bool tight = eduai_queue_fresh->used > most - most / 4;
+	int wanted = tight ? SETTLE_MANY : SETTLE_SOME;
+	int64 below_key = (eduai_queue_steady_us() - SETTLE_AGE_US) * EDUAI_LANE_KEY_STEP;
 	MemoryContext row;
 	EduaiTasks *tasks;
 	Old *old;
 	int n;
 
-	if (eduai_queue_fresh->used > most - most / 4)
-		limit = last - most / 2;
-	if (most == 0 || limit <= 0)
+	if (eduai_queue_fresh->used == 0)
 		return false;
-	old = palloc(sizeof(Old) * (SETTLE_MOST + 1));
-	n = find_old(limit, old);
+	old = palloc(sizeof(Old) * (wanted + 1));
+	n = find_old(tight ? last - most / 2 : 0, below_key, old, wanted);
+	if (n == 0)
+		return false;
 	/* in the order of the index, and so that those of a lane are announced as one range */
 	qsort(old, n, sizeof(Old), compare_old);
 	row = AllocSetContextCreate(CurrentMemoryContext, "eduai fresh row", ALLOCSET_DEFAULT_SIZES);
@@ -207,7 +215,7 @@ settle_old(int64 last)
 	MemoryContextDelete(row);
 	pfree(old);
 	CommandCounterIncrement();
-	return n == SETTLE_MOST;
+	return n == wanted;
 }
 
 /* ---- fresh_from ---- */
