@@ -11,6 +11,7 @@
 #include "access/tableam.h"
 #include "core/clock.h"
 #include "core/worker.h"
+#include "queue/catalog.h"
 #include "queue/orphan.h"
 #include "queue/running_internal.h"
 #include "queue/store_internal.h"
@@ -118,7 +119,9 @@ is_forgotten(TupleTableSlot *slot)
 	known = eduai_queue_running_find(DatumGetInt64(slot->tts_values[LIVE_TASK_ID]),
 									 DatumGetInt32(slot->tts_values[LIVE_ATTEMPT])) != NULL;
 	running_unlock();
-	return !known;
+	/* a restore may not have come to its type yet, which says what follows */
+	return !known &&
+		   eduai_queue_type(TextDatumGetCString(slot->tts_values[LIVE_TASK_TYPE])) != NULL;
 }
 
 /* reads some blocks; the orphans found so far, at most "most" */

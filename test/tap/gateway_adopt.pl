@@ -79,11 +79,19 @@ is(states($node, 'postgres'), 'done completed, hangs running, held running, read
 # ---- dump and restore ----
 
 my ($dump) = run_command([ 'pg_dump', '-d', $node->connstr('postgres') ]);
-append_to_file("$dir/dump.sql", $dump);
+# The dispatcher looks while it is being restored, when the tasks are there and their types are not.
+$dump =~ s/^\\(?:un)?restrict .*\n//mg;
+my ($first, $rest) = split /(?=^COPY eduai\.task_type )/m, $dump, 2;
+append_to_file("$dir/first.sql", $first);
+append_to_file("$dir/rest.sql", $rest);
 unlike($dump, qr/\Q$literal\E/, 'the dump has no literal key');
 unlike($dump, qr/\Q$reference\E/, 'nor what a reference stands for');
 $node->safe_psql('postgres', 'CREATE DATABASE restored TEMPLATE template0');
-$node->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', "$dir/dump.sql" ], 'the dump is restored');
+for my $part ('first', 'rest')
+{
+	$node->command_ok([ 'psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), '-f', "$dir/$part.sql" ], "the dump is restored: $part");
+	sweeps($node, 'restored') if $part eq 'first';
+}
 
 sweeps($node, 'restored');
 is(sim_stats($sim)->{requests}, $sent, 'nothing was sent from the restored database');
