@@ -33,6 +33,7 @@
 
 #define MAX_ATTEMPTS 100
 #define MAX_BATCH    100000
+#define MANY         100 /* tasks of a batch that is large */
 
 PG_FUNCTION_INFO_V1(eduai_enqueue);
 PG_FUNCTION_INFO_V1(eduai_enqueue_batch);
@@ -409,6 +410,7 @@ enqueue_many(TaskRequest *task, Jsonb **payloads, char **user_ids, char **keys, 
 	EduaiTasks *tasks = eduai_queue_tasks_open();
 
 	lock_keys(task, keys, n);
+	task->of_many = n > MANY;
 	for (int i = 0; i < n; i++)
 	{
 		task->payload = payloads[i];

@@ -46,6 +46,7 @@ typedef struct TaskRequest
 	char *on_result; /* qualified name, or NULL */
 	char *idempotency_key;
 	TimestampTz expires_at; /* 0: never */
+	bool of_many;           /* one of a large batch */
 } TaskRequest;
 
 extern void eduai_queue_enqueue_init(void);

@@ -78,7 +78,7 @@ may_be_fresh(const TaskRequest *task)
 	return eduai_queue_fresh != NULL && eduai_queue_fresh_most > 0 &&
 		   strcmp(task->state, "ready") == 0 && task->unique_key == NULL &&
 		   task->concurrency_key == NULL && task->expires_at == 0 &&
-		   (task->depends_on == NULL || ARR_NDIM(task->depends_on) == 0) &&
+		   (task->depends_on == NULL || ARR_NDIM(task->depends_on) == 0) && !task->of_many &&
 		   !eduai_queue_event_of_enqueue();
 }
 

@@ -25,7 +25,8 @@
  * found there again.
  *
  * Keys, parents, times and queue events want a row of task_live at once: tasks that
- * have such are never fresh.
+ * have such are never fresh.  Nor are those of a large batch: they mostly wait, their
+ * rows cost little together, and they would take the room of what comes and goes.
  */
 #ifndef EDUAI_QUEUE_FRESH_H
 #define EDUAI_QUEUE_FRESH_H
