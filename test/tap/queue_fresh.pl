@@ -109,6 +109,18 @@ $node->restart;
 is(claim(9), '', 'nor what has ended');
 is(left(), 0, 'nothing is left');
 
+# ---- many at once ----
+
+my $many = q{SELECT unnest(eduai.enqueue_batch('custom', array_fill('{}'::jsonb, ARRAY[%d])))};
+@ids = split /\n/, q1(sprintf $many, 101);
+is(fresh(), '', 'a large batch has its rows at once');
+is(claim(200), "@ids", 'and starts in its order');
+finish();
+@ids = split /\n/, q1(sprintf $many, 20);
+is(fresh(), "@ids", 'a small one has not');
+is(claim(200), "@ids", 'and starts in its order, too');
+finish();
+
 # ---- full ----
 
 @ids = enqueue(200);
