@@ -164,7 +164,7 @@ my %tables = (
 	generations => q{SELECT g FROM eduai.projection_generation g}, positions => q{SELECT p.tenant_id, p.projection, p.generation, p.lane, p.events FROM eduai.projection_position p},
 	'parked events' => q{SELECT p FROM eduai.projection_parked p}, 'skipped events' => q{SELECT s FROM eduai.projection_skipped s},
 	cohorts => q{SELECT m FROM eduai.cohort_member m},
-	'tasks asked for' => q{SELECT r FROM eduai.task_request r}, 'living tasks' => q{SELECT l FROM eduai.task_live l},
+	'tasks asked for' => q{SELECT r FROM eduai.task_request r}, 'living tasks' => q{SELECT t FROM eduai.task t WHERE t.finished_at IS NULL},
 	'ended tasks' => q{SELECT e FROM eduai.task_end e}, 'edges between tasks' => q{SELECT d FROM eduai.task_dependency d},
 	attachments => q{SELECT (a, t.task_id) FROM eduai.attachment a LEFT JOIN eduai.task_attachment t USING (tenant_id, attachment_id)});
 
