@@ -93,7 +93,4 @@ extern int64 eduai_queue_fresh_count(const char *tenant);
  */
 extern bool eduai_queue_fresh_sweep(void);
 
-/* How many there are, of the server, and how many there may be; 0 of 0 without preload. */
-extern int eduai_queue_fresh_used(int *most);
-
 #endif

@@ -61,13 +61,6 @@ eduai_queue_fresh_shared_init(void)
 	eduai_core_shmem_register(&part);
 }
 
-int
-eduai_queue_fresh_used(int *most)
-{
-	*most = eduai_queue_fresh == NULL ? 0 : eduai_queue_fresh_most;
-	return *most == 0 ? 0 : eduai_queue_fresh->used;
-}
-
 /* ---- places ---- */
 
 static int *

@@ -346,8 +346,11 @@ eduai_queue_request_live_of(const TupleTableSlot *slot, LiveTask *task)
 	task->model = text_of(slot, REQUEST_MODEL);
 	task->state = "ready";
 	task->run_at = DatumGetTimestampTz(slot->tts_values[REQUEST_ENQUEUED_AT]);
+	/* a request that somebody has put there by hand may have any */
 	task->unique_key = text_of(slot, REQUEST_UNIQUE_KEY);
 	task->concurrency_key = text_of(slot, REQUEST_CONCURRENCY_KEY);
+	if (!slot->tts_isnull[REQUEST_EXPIRES_AT])
+		task->expires_at = DatumGetTimestampTz(slot->tts_values[REQUEST_EXPIRES_AT]);
 	task->plain = slot->tts_isnull[REQUEST_USER_ID] && slot->tts_isnull[REQUEST_ON_RESULT];
 	task->request = slot->tts_tid;
 }

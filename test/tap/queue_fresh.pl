@@ -109,6 +109,24 @@ $node->restart;
 is(claim(9), '', 'nor what has ended');
 is(left(), 0, 'nothing is left');
 
+# ---- what others see ----
+
+# An old snapshot goes on seeing it as it was, and a claim reads nothing of the lane's index.
+@ids = enqueue(3);
+my $old = EduaiSession->new($node);
+my $seen = "SELECT (SELECT ready FROM eduai.queue_status), state, attempt FROM eduai.get_task($ids[0]);";
+$old->ask("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM eduai.queue_status;");
+my $read = q{SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes WHERE indexrelname = 'task_live_lane'};
+my $before = q1("SELECT pg_stat_force_next_flush(); $read");
+is(claim(9), "@ids", 'they start beside an old snapshot');
+is(q1("SELECT pg_stat_force_next_flush(); $read"), $before, "without a look into the lane's index");
+finish();
+wait_until(sub { q1('SELECT task_id FROM eduai.fresh_from') > $ids[-1] }, 20, 'fresh_from is past them');
+is($old->ask($seen), '3|ready|0', 'the old snapshot has them as they were');
+$old->ask('COMMIT;');
+is($old->ask("SELECT count(*) FROM eduai.queue_status WHERE ready > 0; SELECT state FROM eduai.get_task($ids[0]);"), "0\ncompleted", 'a new one as they are');
+$old->quit;
+
 # ---- many at once ----
 
 my $many = q{SELECT unnest(eduai.enqueue_batch('custom', array_fill('{}'::jsonb, ARRAY[%d])))};
@@ -183,6 +201,14 @@ SQL
 my $n = 0;
 wait_until(sub { $n += split / /, claim(9); $n >= 6 }, 20, 'what was restored starts');
 is($n, 6, 'each once');
+finish();
+
+# ---- old ones ----
+
+@ids = enqueue(1);
+is(q1('SELECT count(*) FROM eduai.task_live'), 0, 'it waits without a row');
+wait_until(sub { q1('SELECT count(*) FROM eduai.task_live') == 1 }, 30, 'one that waits for ten seconds gets its row');
+is(claim(9), "@ids", 'and starts all the same');
 finish();
 
 # ---- another installation ----
